@@ -1,0 +1,50 @@
+"""The wire, without I/O: both roles of POP3 as a library for any framework or none. Standard library only."""
+
+from __future__ import annotations
+
+from .body import BodyDecoder as BodyDecoder
+from .body import BodyEncoder as BodyEncoder
+from .body import OctetCounter as OctetCounter
+from .body import TopCutter as TopCutter
+from .body import octets_of as octets_of
+from .commands import COMMANDS as COMMANDS
+from .commands import Arguments as Arguments
+from .commands import Row as Row
+from .commands import Step as Step
+from .commands import capability_tags as capability_tags
+from .commands import shape_of as shape_of
+from .connection import Pop3Connection as Pop3Connection
+from .enums import NEED_DATA as NEED_DATA
+from .enums import PAUSED as PAUSED
+from .enums import Profile as Profile
+from .enums import ResponseCode as ResponseCode
+from .enums import Role as Role
+from .enums import Shape as Shape
+from .enums import Signal as Signal
+from .enums import State as State
+from .errors import LocalProtocolError as LocalProtocolError
+from .errors import ProtocolError as ProtocolError
+from .errors import RemoteProtocolError as RemoteProtocolError
+from .events import Apop as Apop
+from .events import BadCommand as BadCommand
+from .events import Capa as Capa
+from .events import Command as Command
+from .events import ConnectionClosed as ConnectionClosed
+from .events import Data as Data
+from .events import Dele as Dele
+from .events import EndOfBody as EndOfBody
+from .events import Err as Err
+from .events import Event as Event
+from .events import Greeting as Greeting
+from .events import List as List
+from .events import Noop as Noop
+from .events import Ok as Ok
+from .events import Pass as Pass
+from .events import Quit as Quit
+from .events import Retr as Retr
+from .events import Rset as Rset
+from .events import Stat as Stat
+from .events import Top as Top
+from .events import Uidl as Uidl
+from .events import User as User
+from .states import TRANSITIONS as TRANSITIONS
