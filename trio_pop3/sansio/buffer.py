@@ -40,7 +40,7 @@ class ReceiveBuffer:
     def __len__(self) -> int:
         return len(self._data) - self._start
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes | bytearray) -> None:
         """Add received octets."""
         if self._start:
             del self._data[: self._start]

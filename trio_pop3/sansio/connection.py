@@ -77,7 +77,7 @@ class Pop3Connection:
 
     # --- receiving -------------------------------------------------------------------------------------------------
 
-    def receive_data(self, data: bytes) -> None:
+    def receive_data(self, data: bytes | bytearray) -> None:
         """Store octets from the peer; b"" means that it will send no more. Never fails because of what they are.
 
         Raises LocalProtocolError for octets after b"".
@@ -100,6 +100,11 @@ class Pop3Connection:
     def reply_owed(self) -> bool:
         """Whether a server owes a reply, the rest of a body included."""
         return self._owed is not None
+
+    @property
+    def in_body(self) -> bool:
+        """Whether a multi-line reply has begun and not ended."""
+        return self._encoder is not None or self._decoder is not None
 
     @property
     def outstanding(self) -> int:

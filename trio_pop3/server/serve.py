@@ -196,7 +196,7 @@ async def serve(
                 )
                 logger.info("listening on %s", ", ".join(listener.address for listener in listeners))
                 task_status.started(listeners)
-                await (shutdown or trio.Event()).wait()
+                await (trio.Event() if shutdown is None else shutdown).wait()
                 accepting.cancel_scope.cancel()
             logger.info("shutting down, %d connections open", len(connections.child_tasks))
             server.drain()
