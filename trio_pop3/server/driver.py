@@ -38,6 +38,8 @@ _RECEIVE_OCTETS: Final = 16 * 1024
 _FLUSH_OCTETS: Final = 64 * 1024
 # Commands answered in a row before other tasks get their turn.
 _COMMANDS_AT_ONCE: Final = 64
+# Seconds by which a deadline may come early.
+_DEADLINE_PRECISION: Final = 1.0
 # For the last reply, and for a client to see it before its unread input would turn our close into a reset.
 _FAREWELL_SECONDS: Final = 5.0
 _FAREWELL_OCTETS: Final = 256 * 1024
@@ -91,6 +93,12 @@ class Driver:
             checkpoint=trio.lowlevel.checkpoint,
             shielded=self._shielded,
         )
+        self._timeouts = {
+            Phase.LOGIN: options.idle_timeout,
+            Phase.COMMAND: options.idle_timeout,
+            Phase.WORK: options.command_timeout,
+            Phase.WRITE: options.write_timeout,
+        }
         self._out = bytearray()
         self._scope = trio.CancelScope()
         self._phase = Phase.WORK
@@ -229,15 +237,12 @@ class Driver:
     def _enter(self, phase: Phase) -> None:
         """Wait for something else from now on, until its own deadline."""
         self._phase = phase
-        now = trio.current_time()
-        if phase is Phase.WORK:
-            self._scope.deadline = now + self._options.command_timeout
-        elif phase is Phase.WRITE:
-            self._scope.deadline = now + self._options.write_timeout
-        elif phase is Phase.COMMAND:
-            self._scope.deadline = now + self._options.idle_timeout
-        else:
-            self._scope.deadline = min(now + self._options.idle_timeout, self._started + self._options.login_budget)
+        deadline = trio.current_time() + self._timeouts[phase]
+        if phase is Phase.LOGIN:
+            deadline = min(deadline, self._started + self._options.login_budget)
+        # Moving a deadline costs more than most commands, so one that is good to a second stays.
+        if not 0 <= deadline - self._scope.deadline < _DEADLINE_PRECISION:
+            self._scope.deadline = deadline
 
     def _log(self, reason: str) -> None:
         session, tally = self._session, self._session.tally
