@@ -47,7 +47,10 @@ class Server:
     async def handle(self, stream: trio.SocketStream) -> None:
         """One accepted connection. Raises nothing but cancellation, and gives its place back on every way out."""
         try:
-            client = client_info(stream.socket, f"{next(self._numbers):x}")
+            try:
+                client = client_info(stream.socket, f"{next(self._numbers):x}")
+            except OSError:
+                return  # gone before we could ask who it was
             if self._hosts.enter(client):
                 try:
                     await self._run(stream, client)
@@ -55,8 +58,6 @@ class Server:
                     self._hosts.leave(client)
             else:
                 await self._refuse(stream, client)
-        except OSError:
-            pass  # gone before we could ask who it was
         except Exception:
             logger.exception("this is a bug in trio_pop3")
         finally:

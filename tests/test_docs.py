@@ -1,0 +1,112 @@
+"""Every code block of README and docs runs here or in `.ci/run`: a page that lies is a failing test."""
+
+from __future__ import annotations
+
+import poplib
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+import trio_pop3
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"(?:<!-- ci: (?P<name>[a-z]+) -->\n)?```(?P<language>[a-z]*)\n(?P<code>.*?)```", re.DOTALL)
+# `.ci/run` itself makes environments with these two.
+RUN_BY_CI = {"serve", "test"}
+
+
+def blocks() -> dict[str, str]:
+    """name -> code of every block in the pages; a block without a name must be plain text."""
+    found: dict[str, str] = {}
+    for page in PAGES:
+        for match in BLOCK.finditer(page.read_text()):
+            if match["language"]:
+                assert match["name"], f"{page.name}: a block of code without a name: {match['code'][:60]!r}"
+                assert match["name"] not in found, f"{page.name}: two blocks are called {match['name']}"
+                found[match["name"]] = match["code"]
+    return found
+
+
+BLOCKS = blocks()
+POP3 = Callable[[], poplib.POP3]
+
+
+@pytest.fixture
+def serving(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, Callable[[POP3], None]], None]:
+    """Runs a block that ends in `trio.run(... serve ...)`, on a free port, with a client in a thread."""
+
+    def run(code: str, talk: Callable[[POP3], None]) -> None:
+        real_run, real_serve = trio.run, trio_pop3.serve
+
+        async def main(serve_it: Callable[[], Any]) -> None:
+            shutdown = trio.Event()
+            async with trio.open_nursery() as nursery:
+                started: trio.abc.ReceiveChannel[int]
+                send, started = trio.open_memory_channel[int](1)
+
+                async def serve(backend: trio_pop3.Backend, **options: Any) -> None:
+                    async with trio.open_nursery() as inner:
+                        start = partial(real_serve, backend, listen=["127.0.0.1:0"], shutdown=shutdown)
+                        listeners = await inner.start(start)
+                        send.send_nowait(listeners[0].port)
+
+                monkeypatch.setattr(trio_pop3, "serve", serve)
+                nursery.start_soon(serve_it)
+                connect = partial(poplib.POP3, "127.0.0.1", await started.receive(), timeout=20)
+                await trio.to_thread.run_sync(talk, connect)
+                shutdown.set()
+
+        monkeypatch.setattr(trio, "run", partial(real_run, main))
+        monkeypatch.chdir(tmp_path)
+        exec(compile(code, "block", "exec"), {"__name__": "__main__"})
+
+    return run
+
+
+def test_every_block_is_known() -> None:
+    assert set(BLOCKS) == RUN_BY_CI | {name.removeprefix("test_block_") for name in globals() if "test_block_" in name}
+
+
+def test_readme_backend_is_short() -> None:
+    """The synthetic-mail backend stands in 15 lines or less."""
+    assert len(BLOCKS["callbacks"].splitlines()) <= 15
+
+
+def test_block_callbacks(serving: Callable[..., None]) -> None:
+    def talk(connect: POP3) -> None:
+        client = connect()
+        client.user("demo")
+        client.pass_("secret")
+        assert client.retr(1)[1] == [b"Subject: Hello", b"", b"This message was made up on the spot."]
+        client.dele(1)
+        client.quit()
+        client = connect()
+        client.user("demo")
+        assert client.pass_("secret").startswith(b"+OK maildrop has 0")
+        client.quit()
+
+    serving(BLOCKS["callbacks"], talk)
+
+
+def test_block_backend(serving: Callable[..., None], tmp_path: Path) -> None:
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "inbox" / "one.eml").write_bytes(b"Subject: One\n\n.\n")
+
+    def talk(connect: POP3) -> None:
+        client = connect()
+        client.user("demo")
+        client.pass_("secret")
+        assert client.uidl()[1] == [b"1 one.eml"]
+        assert client.list()[1] == [b"1 19"]
+        assert client.retr(1)[1] == [b"Subject: One", b"", b"."]
+        client.dele(1)
+        client.quit()
+
+    serving(BLOCKS["backend"], talk)
+    assert not list((tmp_path / "inbox").iterdir())
