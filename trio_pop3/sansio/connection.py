@@ -9,12 +9,13 @@ from . import events as ev
 from . import grammar, readers, writers
 from .body import BodyDecoder, BodyEncoder
 from .buffer import OVERLONG_LINE, OVERLONG_STREAM, ReceiveBuffer
-from .commands import shape_of
+from .commands import Step, shape_of
 from .enums import NEED_DATA, PAUSED, Profile, Role, Shape, Signal, State
 from .errors import LocalProtocolError, RemoteProtocolError
 from .states import on_command, on_refusal, step_for
 
 _OVER: Final = (State.UPDATE, State.CLOSED, State.ERROR)
+_STATUS: Final = (ev.Ok, ev.Err)
 
 
 class Pop3Connection:
@@ -70,6 +71,7 @@ class Pop3Connection:
         self._eof = False
         # Server: the command or bad line whose reply is owed. Client: commands under way, oldest first.
         self._owed: ev.Command | ev.BadCommand | None = None
+        self._step: Step | None = None  # where the owed command leads
         self._outstanding: deque[ev.Command] = deque()
         self._predicted = State.GREETING  # client: the state if everything under way succeeds
         self._encoder: BodyEncoder | None = None
@@ -107,6 +109,11 @@ class Pop3Connection:
         return self._encoder is not None or self._decoder is not None
 
     @property
+    def unread(self) -> int:
+        """Octets received and not consumed: half a line, commands sent ahead, or whatever follows QUIT."""
+        return len(self._buffer)
+
+    @property
     def outstanding(self) -> int:
         """How many commands of a client wait for the end of their reply."""
         return len(self._outstanding)
@@ -127,7 +134,8 @@ class Pop3Connection:
         else:
             event = readers.read_command(line, profile=self.profile, space_in_user=self._space_in_user)
         if isinstance(event, ev.Command):
-            if step_for(self.state, type(event)) is None:
+            self._step = step_for(self.state, type(event))
+            if self._step is None:
                 event = readers.WRONG_STATE
             else:
                 self.state = on_command(self.state, type(event))
@@ -179,9 +187,7 @@ class Pop3Connection:
             return ev.EndOfBody()
         if self._buffer:
             data = decoder.decode(self._buffer.take())
-            if decoder.done:
-                self._buffer.put_back(decoder.rest)
-                decoder.rest = b""
+            self._buffer.put_back(decoder.rest)
             # Nothing to hand out yet is no event; the terminator is found on the next turn.
             return ev.Data(data) if data else self._read_body(decoder)
         if self._eof:
@@ -228,7 +234,7 @@ class Pop3Connection:
                 line = writers.write_status(event)
                 self.state = State.CLOSED
                 return line
-        elif self._owed is not None and isinstance(event, ev.Ok | ev.Err):
+        elif self._owed is not None and isinstance(event, _STATUS):
             line = writers.write_status(event)
             self._replied(self._owed, ok=isinstance(event, ev.Ok))
             return line
@@ -246,11 +252,9 @@ class Pop3Connection:
         if ok and shape_of(owed) is not Shape.SINGLE:
             self._encoder = BodyEncoder()
             return
+        assert self._step is not None
         self._owed = None
-        if self.state is State.UPDATE:
-            self.state = State.CLOSED
-        elif step := step_for(self.state, type(owed)):
-            self.state = step.ok if ok else step.err
+        self.state = self._step.ok if ok else self._step.err
 
     def _send_body(self, encoder: BodyEncoder, event: ev.Event) -> bytes:
         if isinstance(event, ev.Data):

@@ -163,7 +163,7 @@ class Driver:
             else:
                 await self._farewell()
                 return "client closed"
-        self._linger = self._session.ended != "quit"
+        self._linger = self._session.ended != "quit" or self._connection.unread > 0
         await self._farewell()
         return self._session.ended
 
