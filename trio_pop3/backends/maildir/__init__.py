@@ -1,0 +1,9 @@
+"""Maildirs, as Postfix, Exim, Dovecot and procmail fill them."""
+
+from __future__ import annotations
+
+from .deliver import deliver as deliver
+from .deliver import make_maildir as make_maildir
+from .paths import PathPattern as PathPattern
+from .store import MaildirBackend as MaildirBackend
+from .store import MaildirStore as MaildirStore

@@ -1,0 +1,50 @@
+"""Putting a message into a Maildir so that it is there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+
+from .names import new_name
+
+
+def make_maildir(path: str | os.PathLike[str]) -> None:
+    """Make a Maildir and the directories above it, for its owner only; what exists is left alone. Raises OSError."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    for part in ("tmp", "new", "cur"):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(os.path.join(path, part), 0o700)
+
+
+def deliver(maildir: str | os.PathLike[str], message: bytes | Iterable[bytes]) -> str:
+    """Deliver a message and return its base name, once it would survive a power cut.
+
+    Written to tmp/, synced, moved to new/, and the directory synced. Raises OSError, and then nothing is left behind.
+    """
+    chunks = (message,) if isinstance(message, bytes) else message
+    root = os.fspath(maildir)
+    unfinished = os.path.join(root, "tmp", new_name())
+    fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "wb") as file:
+            size = sum(file.write(chunk) for chunk in chunks)
+            file.flush()
+            os.fsync(fd)
+        name = f"{os.path.basename(unfinished)},S={size}"
+        os.rename(unfinished, os.path.join(root, "new", name))
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(unfinished)
+        raise
+    sync_directory(os.fsencode(os.path.join(root, "new")))
+    return name
+
+
+def sync_directory(path: bytes) -> None:
+    """Make what was created, renamed or removed in a directory durable. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,53 @@
+"""Names of Maildir files: identity, order, unique-id, and new ones."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import re
+import secrets
+import socket
+import time
+from typing import Final
+
+_UID: Final = re.compile(rb"[\x21-\x7e]{1,70}")
+_SECONDS: Final = re.compile(rb"[0-9]{1,12}(?=\.|$)")
+_MICROSECONDS: Final = re.compile(rb"\.(?:[A-Z][0-9a-f]*)*?M([0-9]{1,6})")
+_UNSAFE_IN_HOST: Final = re.compile(r"[^A-Za-z0-9.-]")
+_HASH_DIGITS: Final = 40
+_HOST_OCTETS: Final = 20
+
+_sequence = itertools.count(1)
+
+
+def base_name(name: bytes) -> bytes:
+    """What stays the same when a message is moved from new/ to cur/ or its flags change: its identity."""
+    return name.partition(b":")[0]
+
+
+def unique_id(base: bytes) -> str:
+    """The UIDL of a message: its base name, or a hash of it if that is no unique-id (RFC 1939 section 7)."""
+    if _UID.fullmatch(base):
+        return base.decode("ascii")
+    return hashlib.sha256(base).hexdigest()[:_HASH_DIGITS]
+
+
+def arrival(base: bytes, modified: int) -> tuple[int, int, bytes]:
+    """Sorts messages by arrival, always the same way: seconds and microseconds from the name, then the name itself.
+
+    A name that does not begin with a time is placed by `modified`, the file's modification time in seconds.
+    """
+    seconds = _SECONDS.match(base)
+    if seconds is None:
+        return modified, 0, base
+    micro = _MICROSECONDS.match(base, seconds.end())
+    return int(seconds.group()), int(micro.group(1)) if micro else 0, base
+
+
+def new_name() -> str:
+    """A base name no other delivery, process or host makes; short enough for a unique-id as it is."""
+    now = time.time_ns()
+    host = _UNSAFE_IN_HOST.sub("-", socket.gethostname())[:_HOST_OCTETS] or "localhost"
+    micro = now // 1000 % 1_000_000
+    return f"{now // 10**9}.M{micro:06d}P{os.getpid()}Q{next(_sequence)}R{secrets.token_hex(4)}.{host}"
