@@ -100,10 +100,11 @@ class Served:
 
 @contextlib.contextmanager
 def serving(mail: Mail, *options: str) -> Iterator[Served]:
-    """Start `trio-pop3 serve`; at the end of the block it is stopped and must have stopped cleanly, unless it was killed."""
+    """Start `trio-pop3 serve`. At the end of the block it must stop cleanly, unless it was killed."""
     command = [sys.executable, "-m", "trio_pop3", "serve", str(mail.path), "--listen", "127.0.0.1:0", *options]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment) as process:
         assert process.stdout is not None
         try:
             seen = ""
