@@ -62,7 +62,7 @@ def serving(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, C
                 await trio.to_thread.run_sync(talk, connect)
                 shutdown.set()
 
-        monkeypatch.setattr(trio, "run", partial(real_run, main))
+        monkeypatch.setattr(trio, "run", lambda serve_it: real_run(main, serve_it))
         monkeypatch.chdir(tmp_path)
         exec(compile(code, "block", "exec"), {"__name__": "__main__"})
 

@@ -1,7 +1,7 @@
 """The contract between the server and whatever holds the mail.
 
-A backend is two methods, `authenticate` and `open`; a maildrop is a list and three methods. Everything a backend says is
-checked before it reaches the wire. What a backend raises becomes a reply in one place (`session.failure_reply`):
+A backend is two methods, `authenticate` and `open`; a maildrop is a list and three methods. Everything a backend says
+is checked before it reaches the wire. What a backend raises becomes a reply in one place (`replies.failure_reply`):
 
     BackendError
     +-- AuthenticationFailed    [AUTH]         user name or password wrong, or account disabled: never say which
@@ -15,7 +15,8 @@ checked before it reaches the wire. What a backend raises becomes a reply in one
 Any other exception is logged with its traceback and answered `[SYS/TEMP]`; its text never reaches the client.
 
 Cancellation: every method may be cancelled at every await, except that `commit` and `release` run shielded with a
-deadline. A method that is cancelled leaves nothing held: `open` must give its lock back before it lets a cancellation out.
+deadline. A method that is cancelled leaves nothing held: `open` must give its lock back before it lets a cancellation
+out.
 """
 
 from __future__ import annotations
@@ -112,8 +113,8 @@ class Maildrop(Protocol):
     async def retrieve(self, message: MessageInfo, /) -> bytes | AsyncIterable[bytes]:
         """The stored octets of a message, with any line ends.
 
-        Open the message before returning, so that a failure is an `-ERR`. Large messages come in chunks (64 to 256 KiB);
-        an iterable with `aclose` is closed on every way out, also when the client left in the middle.
+        Open the message before returning, so that a failure is an `-ERR`. Large messages come in chunks (64 to 256
+        KiB); an iterable with `aclose` is closed on every way out, also when the client left in the middle.
 
         Raises MessageUnavailable if the message is gone or unreadable.
         """

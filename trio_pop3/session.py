@@ -1,7 +1,7 @@
 """One dialogue: a command event in, a reply out, the backend in between.
 
-Asynchronous but of no loop: a `Session` awaits the backend and the two callables it is handed, nothing else, and imports
-no trio. With a backend that never suspends, a plain `coroutine.send(None)` runs it to the end.
+Asynchronous but of no loop: a `Session` awaits the backend and the two callables it is handed, nothing else, and
+imports no trio. With a backend that never suspends, a plain `coroutine.send(None)` runs it to the end.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from .backend import (
     ApopAuthenticator,
@@ -26,6 +26,20 @@ from .backend import (
     MessageInfo,
     MessageUnavailable,
     PasswordCredentials,
+)
+from .replies import (
+    BAD_MAILDROP,
+    BAD_MESSAGE,
+    CLEARTEXT_REFUSED,
+    DELETED_MESSAGE,
+    INTERNAL_ERROR,
+    NO_SUCH_MESSAGE,
+    TOO_MANY_BAD,
+    Listing,
+    Multiline,
+    Reply,
+    checked_chunk,
+    failure_reply,
 )
 from .sansio import (
     Apop,
@@ -54,22 +68,12 @@ from .sansio import (
 
 logger = logging.getLogger("trio_pop3.session")
 
-# Work done on the event loop between two checkpoints: lines of a listing, messages checked, octets of a body.
+# Lines of a listing and messages checked between two checkpoints.
 _LINES_AT_ONCE: Final = 1000
-_OCTETS_AT_ONCE: Final = 64 * 1024
 # A message handed over whole is measured before +OK up to this size; beyond it the end of the body is checked.
 _MEASURED_WHOLE: Final = 256 * 1024
 
 _UID: Final = re.compile(r"[\x21-\x7e]{1,70}")
-_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]+")
-
-NO_SUCH_MESSAGE: Final = Err("no such message")
-DELETED_MESSAGE: Final = Err("message already deleted")
-TOO_MANY_BAD: Final = Err("too many bad commands, closing")
-INTERNAL_ERROR: Final = Err("internal error, try again later", ResponseCode.SYS_TEMP)
-BAD_MAILDROP: Final = Err("the mail store returned an inconsistent maildrop", ResponseCode.SYS_PERM)
-BAD_MESSAGE: Final = Err("the mail store returned a message of another size", ResponseCode.SYS_PERM)
-CLEARTEXT_REFUSED: Final = "login without encryption is not allowed here"
 
 
 async def _no_checkpoint() -> None:
@@ -79,114 +83,6 @@ async def _no_checkpoint() -> None:
 async def _unshielded(work: Callable[[], Awaitable[None]]) -> None:
     """For runtimes that cannot be cancelled."""
     await work()
-
-
-def safe_text(text: str, default: str) -> str:
-    """A reply text made from somebody else's words: one line, no controls, no leading bracket, never empty."""
-    text = _UNSAFE.sub(" ", text).strip().lstrip("[").strip()
-    return text or default
-
-
-def failure_reply(failure: BackendError) -> Err:
-    """The one place where typed failures become replies."""
-    text = failure.text if isinstance(failure, AuthenticationFailed) else safe_text(str(failure), failure.text)
-    return Err(text, failure.code)
-
-
-class BodyBroken(Exception):
-    """A multi-line reply cannot be finished truthfully: close without a terminator. The reason is already logged."""
-
-
-class _Listing:
-    """A listing in slices, made when they are asked for."""
-
-    __slots__ = ("_checkpoint", "_slices")
-
-    def __init__(self, slices: Iterator[bytes], checkpoint: Callable[[], Awaitable[None]]) -> None:
-        self._slices = slices
-        self._checkpoint = checkpoint
-
-    def __aiter__(self) -> _Listing:
-        return self
-
-    async def __anext__(self) -> bytes:
-        for piece in self._slices:
-            await self._checkpoint()
-            return piece
-        raise StopAsyncIteration
-
-
-def _checked_chunk(chunk: Any) -> bytes:
-    if not isinstance(chunk, bytes):
-        raise TypeError(f"a message chunk must be bytes, not {type(chunk).__name__}")
-    return chunk
-
-
-class Multiline:
-    """A `+OK` and the body behind it: iterate once for chunks of at most 64 KiB, and `aclose` on every way out.
-
-    Send `status`, the chunks as `Data`, then `EndOfBody(octets)`. `octets` is the announced size, or None if none was.
-    Iterating raises BodyBroken if the backend fails or gives something else than octets.
-    """
-
-    __slots__ = ("_cutter", "_pending", "_position", "_session", "_source", "octets", "status")
-
-    def __init__(
-        self,
-        session: Session,
-        status: Ok,
-        first: bytes,
-        source: AsyncIterator[bytes] | None = None,
-        *,
-        octets: int | None = None,
-        cutter: TopCutter | None = None,
-    ) -> None:
-        self.status: Final = status
-        self.octets: Final = octets
-        self._session = session
-        self._pending = first
-        self._position = 0
-        self._source = source
-        self._cutter = cutter
-
-    def __aiter__(self) -> Multiline:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._cutter is not None and self._cutter.done:
-            raise self._finished()
-        while self._position >= len(self._pending):
-            self._pending = await self._next_from_source()
-            self._position = 0
-        start, self._position = self._position, self._position + _OCTETS_AT_ONCE
-        chunk = self._pending[start : self._position]
-        return chunk if self._cutter is None else self._cutter.cut(chunk)
-
-    async def _next_from_source(self) -> bytes:
-        if self._source is None:
-            raise self._finished()
-        try:
-            return _checked_chunk(await anext(self._source))
-        except StopAsyncIteration:
-            raise self._finished() from None
-        except Exception as failure:
-            self._session.log_failure("reading a message", failure)
-            raise BodyBroken from None
-
-    def _finished(self) -> StopAsyncIteration:
-        if self._cutter is not None:
-            self._session.tally.topped += 1
-        elif self.octets is not None:
-            self._session.tally.retrieved += 1
-            self._session.tally.retrieved_octets += self.octets
-        return StopAsyncIteration()
-
-    async def aclose(self) -> None:
-        """Close what the backend opened. Never raises because of the backend: its failure is logged."""
-        await self._session.close_source(self._source)
-
-
-Reply: TypeAlias = Ok | Err | Multiline
 
 
 @dataclass(slots=True)
@@ -207,8 +103,8 @@ class Tally:
 class Session:
     """The server's side of one connection, from greeting to release.
 
-    Drive it so: `await greet()` once, `await respond(event)` for every `Command` and `BadCommand`, and in the end, on every way
-    out, `await close(reason)` once. After each reply look at `ended`.
+    Drive it so: `await greet()` once, `await respond(event)` for every `Command` and `BadCommand`, and in the end, on
+    every way out, `await close(reason)` once. After each reply look at `ended`.
 
     Args:
         backend: who says who may log in, and where the mail is.
@@ -309,6 +205,14 @@ class Session:
             except Exception as failure:
                 self.log_failure("release", failure)
 
+    def delivered(self, octets: int | None) -> None:
+        """Count a message that was handed out whole, or, without a size, the top of one."""
+        if octets is None:
+            self.tally.topped += 1
+        else:
+            self.tally.retrieved += 1
+            self.tally.retrieved_octets += octets
+
     async def close_source(self, source: AsyncIterator[bytes] | None) -> None:
         """Close what a backend gave to read a message from; a failure to close is logged and changes nothing."""
         close: Callable[[], Awaitable[None]] | None = getattr(source, "aclose", None)
@@ -365,7 +269,9 @@ class Session:
         credentials = ApopCredentials(command.name, self._timestamp, command.digest)
         return await self._login(self._backend.authenticate_apop, credentials)
 
-    async def _login(self, authenticate: Callable[[Any, ClientInfo], Awaitable[str]], credentials: Credentials) -> Reply:
+    async def _login(
+        self, authenticate: Callable[[Any, ClientInfo], Awaitable[str]], credentials: Credentials
+    ) -> Reply:
         await self._release()  # of a login that was cancelled half-way, if there was one
         try:
             user = await authenticate(credentials, self.client)
@@ -436,7 +342,7 @@ class Session:
             message = self._find(number)
             return message if isinstance(message, Err) else Ok(f"{number} {value(message)}")
         status = Ok(f"{len(self._messages) - len(self._deleted)} messages")
-        return Multiline(self, status, b"", _Listing(self._slices(value), self._checkpoint))
+        return Multiline(self, status, b"", Listing(self._slices(value), self._checkpoint))
 
     def _slices(self, value: Callable[[MessageInfo], object]) -> Iterator[bytes]:
         deleted = frozenset(self._deleted)
@@ -490,7 +396,7 @@ class Session:
             return Multiline(self, status, content, octets=octets, cutter=cutter)
         source = aiter(content)
         try:
-            first = _checked_chunk(await anext(source, b""))
+            first = checked_chunk(await anext(source, b""))
         except BaseException:
             await self.close_source(source)
             raise

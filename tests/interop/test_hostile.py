@@ -160,7 +160,12 @@ def test_ten_thousand_noops_beside_a_second_client(served: Served, dial: Dial) -
     read_until(flood, b"\r\n", 2)
     other = dial(served)
     answered = threading.Event()
-    reader = threading.Thread(target=lambda: (read_until(flood, b"\r\n", 10_000), answered.set()))
+
+    def read_replies() -> None:
+        read_until(flood, b"\r\n", 10_000)
+        answered.set()
+
+    reader = threading.Thread(target=read_replies)
     reader.start()
     flood.sendall(b"NOOP\r\n" * 10_000)
     other.sendall(b"CAPA\r\n")

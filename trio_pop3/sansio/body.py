@@ -1,9 +1,9 @@
 """Multi-line bodies (RFC 1939 section 3): line ends, dot-stuffing, octet counts, TOP. Pure functions over chunks.
 
-The canonical form of a message is what a client gets after un-stuffing: every LF that has no CR before it becomes CRLF, and
-a CRLF is added at the end if there is none (so the empty message is one empty line). A lone CR is an octet like any
-other. Sizes count the canonical form; dots added on the wire and the terminator are not counted (RFC 1939 section 11).
-None of it depends on where chunks are cut.
+The canonical form of a message is what a client gets after un-stuffing: every LF that has no CR before it becomes
+CRLF, and a CRLF is added at the end if there is none (so the empty message is one empty line). A lone CR is an octet
+like any other. Sizes count the canonical form; dots added on the wire and the terminator are not counted (RFC 1939
+section 11). None of it depends on where chunks are cut.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`Pop3Connection`: the one stateful class. Octets in, events out; events in, octets out. No clock, no socket, no trio."""
+"""`Pop3Connection`: the one stateful class. Octets in, events out; events in, octets out. No clock, no socket."""
 
 from __future__ import annotations
 

@@ -116,7 +116,8 @@ def read_greeting(line: bytes) -> ev.Greeting | ev.Err:
 def split_code(text: str) -> tuple[ResponseCode | None, str]:
     """A reply text without its response code, and the code if it is a known one.
 
-    Letter case does not matter, and detail below a known code is ignored: `[sys/temp/x]` is SYS_TEMP (RFC 2449 section 8).
+    Letter case does not matter, and detail below a known code is ignored: `[sys/temp/x]` is SYS_TEMP (RFC 2449
+    section 8).
     """
     match = RESPONSE_CODE.match(text)
     if match is None:

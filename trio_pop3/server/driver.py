@@ -15,6 +15,7 @@ from typing import Final
 import trio
 
 from ..backend import Backend, ClientInfo
+from ..replies import BodyBroken, Multiline
 from ..sansio import (
     NEED_DATA,
     BadCommand,
@@ -28,7 +29,7 @@ from ..sansio import (
     Role,
     State,
 )
-from ..session import BodyBroken, Multiline, Session
+from ..session import Session
 from .options import Options
 
 logger = logging.getLogger("trio_pop3.session")

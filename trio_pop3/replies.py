@@ -1,0 +1,144 @@
+"""What a session answers with: the fixed texts, what failures become, and replies that have a body."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, Final, Protocol, TypeAlias
+
+from .backend import AuthenticationFailed, BackendError
+from .sansio import Err, Ok, ResponseCode, TopCutter
+
+# Octets of a body in one piece.
+_OCTETS_AT_ONCE: Final = 64 * 1024
+
+_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]+")
+
+NO_SUCH_MESSAGE: Final = Err("no such message")
+DELETED_MESSAGE: Final = Err("message already deleted")
+TOO_MANY_BAD: Final = Err("too many bad commands, closing")
+INTERNAL_ERROR: Final = Err("internal error, try again later", ResponseCode.SYS_TEMP)
+BAD_MAILDROP: Final = Err("the mail store returned an inconsistent maildrop", ResponseCode.SYS_PERM)
+BAD_MESSAGE: Final = Err("the mail store returned a message of another size", ResponseCode.SYS_PERM)
+CLEARTEXT_REFUSED: Final = "login without encryption is not allowed here"
+
+
+def safe_text(text: str, default: str) -> str:
+    """A reply text made from somebody else's words: one line, no controls, no leading bracket, never empty."""
+    text = _UNSAFE.sub(" ", text).strip().lstrip("[").strip()
+    return text or default
+
+
+def failure_reply(failure: BackendError) -> Err:
+    """The one place where typed failures become replies."""
+    text = failure.text if isinstance(failure, AuthenticationFailed) else safe_text(str(failure), failure.text)
+    return Err(text, failure.code)
+
+
+class Owner(Protocol):
+    """What a reply with a body needs of the session it belongs to."""
+
+    def log_failure(self, doing: str, failure: Exception) -> None:
+        """The backend failed."""
+
+    def delivered(self, octets: int | None) -> None:
+        """A message was handed out whole, with its size; or its top, with None."""
+
+    async def close_source(self, source: AsyncIterator[bytes] | None) -> None:
+        """Close what a backend gave to read a message from."""
+
+
+class BodyBroken(Exception):
+    """A multi-line reply cannot be finished truthfully: close without a terminator. The reason is already logged."""
+
+
+class Listing:
+    """A listing in slices, made when they are asked for."""
+
+    __slots__ = ("_checkpoint", "_slices")
+
+    def __init__(self, slices: Iterator[bytes], checkpoint: Callable[[], Awaitable[None]]) -> None:
+        self._slices = slices
+        self._checkpoint = checkpoint
+
+    def __aiter__(self) -> Listing:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for piece in self._slices:
+            await self._checkpoint()
+            return piece
+        raise StopAsyncIteration
+
+
+def checked_chunk(chunk: Any) -> bytes:
+    """What a backend gave as a piece of a message. Raises TypeError if it is something else than octets."""
+    if not isinstance(chunk, bytes):
+        raise TypeError(f"a message chunk must be bytes, not {type(chunk).__name__}")
+    return chunk
+
+
+class Multiline:
+    """A `+OK` and the body behind it: iterate once for chunks of at most 64 KiB, and `aclose` on every way out.
+
+    Send `status`, the chunks as `Data`, then `EndOfBody(octets)`. `octets` is the announced size, or None if none was.
+    Iterating raises BodyBroken if the backend fails or gives something else than octets.
+    """
+
+    __slots__ = ("_cutter", "_owner", "_pending", "_position", "_source", "octets", "status")
+
+    def __init__(
+        self,
+        owner: Owner,
+        status: Ok,
+        first: bytes,
+        source: AsyncIterator[bytes] | None = None,
+        *,
+        octets: int | None = None,
+        cutter: TopCutter | None = None,
+    ) -> None:
+        self.status: Final = status
+        self.octets: Final = octets
+        self._owner = owner
+        self._pending = first
+        self._position = 0
+        self._source = source
+        self._cutter = cutter
+
+    def __aiter__(self) -> Multiline:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._cutter is not None and self._cutter.done:
+            raise self._finished()
+        while self._position >= len(self._pending):
+            self._pending = await self._next_from_source()
+            self._position = 0
+        start, self._position = self._position, self._position + _OCTETS_AT_ONCE
+        chunk = self._pending[start : self._position]
+        return chunk if self._cutter is None else self._cutter.cut(chunk)
+
+    async def _next_from_source(self) -> bytes:
+        if self._source is None:
+            raise self._finished()
+        try:
+            return checked_chunk(await anext(self._source))
+        except StopAsyncIteration:
+            raise self._finished() from None
+        except Exception as failure:
+            self._owner.log_failure("reading a message", failure)
+            raise BodyBroken from None
+
+    def _finished(self) -> StopAsyncIteration:
+        if self._cutter is not None:
+            self._owner.delivered(None)
+        elif self.octets is not None:
+            self._owner.delivered(self.octets)
+        return StopAsyncIteration()
+
+    async def aclose(self) -> None:
+        """Close what the backend opened. Never raises because of the backend: its failure is logged."""
+        await self._owner.close_source(self._source)
+
+
+Reply: TypeAlias = Ok | Err | Multiline
