@@ -21,8 +21,8 @@ _STATUS: Final = (ev.Ok, ev.Err)
 class Pop3Connection:
     """One POP3 connection, seen from one side.
 
-    A *server* sends a `Greeting` (or an `Err` to refuse), then for each command from `next_event` one reply: `Ok` or `Err`,
-    and after an `Ok` to a multi-line command any number of `Data` and one `EndOfBody`. While a reply is owed
+    A *server* sends a `Greeting` (or an `Err` to refuse), then for each command from `next_event` one reply: `Ok` or
+    `Err`, and after an `Ok` to a multi-line command any number of `Data` and one `EndOfBody`. While a reply is owed
     `next_event` returns `PAUSED`; pipelined commands wait in the buffer, so replies cannot leave out of order.
 
     A *client* sends commands, one or many ahead, and gets `Greeting`, then the replies in order. A multi-line body
@@ -54,7 +54,7 @@ class Pop3Connection:
         if max_line < 255:
             raise ValueError(f"max_line must be at least 255 octets (RFC 2449 section 4), not {max_line}")
         if max_dropped < max_line or max_status < grammar.MAX_STATUS_LINE or max_outstanding < 1:
-            raise ValueError("max_dropped must be at least max_line, max_status at least 512, max_outstanding at least 1")
+            raise ValueError("at least: max_dropped as max_line, max_status 512, max_outstanding 1")
         self.our_role: Final = our_role
         self.profile: Final = profile
         self.state = State.GREETING
@@ -219,7 +219,7 @@ class Pop3Connection:
         raise LocalProtocolError(f"a client does not send {type(event).__name__}")
 
     def send_failed(self) -> None:
-        """Octets from `send` were not delivered whole: nothing more may be sent, and UPDATE can no longer be reached."""
+        """Octets from `send` were not delivered whole: nothing more may be sent, UPDATE is out of reach."""
         self._fail()
 
     def _send_reply(self, event: ev.Event) -> bytes:
