@@ -38,9 +38,7 @@ RESPONSE_CODE: Final = re.compile(r"\[([\x21-\x2e\x30-\x5c\x5e-\x7e]+(?:/[\x21-\
 
 
 def clip(line: bytes, limit: int) -> bytes:
-    """The longest prefix of at most `limit` octets that does not cut a UTF-8 character in two."""
-    if len(line) <= limit:
-        return line
+    """The longest prefix of at most `limit` octets, of a line that has more, without cutting a UTF-8 character."""
     while limit and line[limit] & 0xC0 == 0x80:
         limit -= 1
     return line[:limit]

@@ -1,0 +1,54 @@
+"""What a client reads out of reply texts."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_pop3.sansio import RemoteProtocolError
+from trio_pop3.sansio.listings import parse_capabilities, parse_numbers, parse_unique_id
+
+
+@pytest.mark.parametrize(
+    ("line", "numbers"),
+    [("2 320", (2, 320)), ("2 320 octets", (2, 320)), ("1 4294967296000", (1, 4294967296000)), ("02 007", (2, 7))],
+)
+def test_numbers(line: str, numbers: tuple[int, int]) -> None:
+    """R1939-78, A15, B3."""
+    assert parse_numbers(line) == numbers
+
+
+@pytest.mark.parametrize("line", ["", "1", "x 1", "1 x", "+1 2", "1 -2", "1_0 2", "\u0661 2", "1 " + "9" * 20])
+def test_what_are_no_numbers(line: str) -> None:
+    with pytest.raises(RemoteProtocolError):
+        parse_numbers(line)
+
+
+def test_unique_ids() -> None:
+    """A12, A15: longer ones than allowed are taken, within reason."""
+    assert parse_unique_id("1 abc") == (1, "abc")
+    assert parse_unique_id("1 " + "x" * 200) == (1, "x" * 200)
+
+
+@pytest.mark.parametrize("line", ["", "1", "1 ", "x abc", "1 " + "x" * 600])
+def test_what_is_no_unique_id(line: str) -> None:
+    with pytest.raises(RemoteProtocolError):
+        parse_unique_id(line)
+
+
+def test_capabilities() -> None:
+    """R2449-08: case does not matter, repeated tags are joined, empty lines are nothing."""
+    lines = ["top", "SASL PLAIN", "", "sasl SCRAM-SHA-256 PLAIN", "EXPIRE 60 USER"]
+    expected = {"TOP": (), "SASL": ("PLAIN", "SCRAM-SHA-256"), "EXPIRE": ("60", "USER")}
+    assert parse_capabilities(lines) == expected
+
+
+@given(st.text(max_size=40))
+def test_any_line_is_understood_or_refused(line: str) -> None:
+    parse_capabilities([line])
+    for parser in (parse_numbers, parse_unique_id):
+        with contextlib.suppress(RemoteProtocolError):
+            parser(line)
