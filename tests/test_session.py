@@ -1,0 +1,719 @@
+"""One dialogue, backend included, without an event loop: replies, gates, failures, UPDATE."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_pop3 import backend as be
+from trio_pop3.backends.memory import MemoryBackend
+from trio_pop3.replies import Multiline, safe_text
+from trio_pop3.sansio import Err, Retr, octets_of
+from trio_pop3.session import Session
+
+from .driving import CLIENT, Dialogue, run
+from .sansio.strategies import messages
+from .sansio.test_body import canon
+
+MAIL = [b"Subject: one\n\nfirst\n", b"Subject: two\r\n\r\n.\r\nsecond", b""]
+
+
+@pytest.fixture
+def memory() -> MemoryBackend:
+    mail = MemoryBackend()
+    mail.add_user("alice", "secret")
+    for content in MAIL:
+        mail.deliver("alice", content)
+    return mail
+
+
+@pytest.fixture
+def dialogue(memory: MemoryBackend) -> Dialogue:
+    session = Dialogue(memory)
+    assert session.login().startswith(b"+OK ")
+    return session
+
+
+class Store:
+    """A backend that can be made to do anything."""
+
+    def __init__(self, mail: Sequence[object] = (), content: Any = b"x") -> None:
+        self.mail = mail
+        self.content = content
+        self.calls: list[str] = []
+        self.fail: dict[str, BaseException] = {}
+
+    def _step(self, name: str) -> None:
+        self.calls.append(name)
+        if name in self.fail:
+            raise self.fail[name]
+
+    async def authenticate(self, credentials: be.Credentials, client: be.ClientInfo) -> str:
+        self._step("authenticate")
+        return credentials.user
+
+    async def open(self, user: str, client: be.ClientInfo) -> Store:
+        self._step("open")
+        return self
+
+    @property
+    def messages(self) -> Any:
+        self._step("messages")
+        return self.mail
+
+    async def retrieve(self, message: be.MessageInfo) -> Any:
+        self._step("retrieve")
+        return self.content() if callable(self.content) else self.content
+
+    async def commit(self, deleted: Sequence[be.MessageInfo]) -> None:
+        self.calls.append(f"commit {[message.uid for message in deleted]}")
+        if "commit" in self.fail:
+            raise self.fail["commit"]
+
+    async def release(self) -> None:
+        self._step("release")
+
+
+def info(number: int = 1, octets: int = 3) -> be.MessageInfo:
+    return be.MessageInfo(f"uid{number}", octets)
+
+
+# --- AUTHORIZATION -------------------------------------------------------------------------------------------------
+
+
+def test_greeting_and_minimal_session(dialogue: Dialogue, memory: MemoryBackend) -> None:
+    """R1939-02, 20, 22, 26, 46, 54; R1957-01."""
+    assert dialogue.greeting == b"+OK POP3 server ready\r\n"
+    assert dialogue.ask("STAT") == b"+OK 3 52\r\n"
+    assert dialogue.ask("NOOP").startswith(b"+OK ")
+    assert dialogue.ask("QUIT") == b"+OK goodbye\r\n"
+    assert len(memory.messages("alice")) == 3
+
+
+def test_user_never_tells_whether_there_is_one(memory: MemoryBackend) -> None:
+    """R1939-68, 69; R3206-07; H7."""
+    known, unknown = Dialogue(memory), Dialogue(memory)
+    assert known.ask("USER alice") == unknown.ask("USER nobody")
+    wrong = known.ask("PASS wrong")
+    assert wrong == unknown.ask("PASS wrong")
+    assert wrong == b"-ERR [AUTH] invalid user name or password\r\n"
+
+
+def test_a_failed_login_leaves_everything_usable(memory: MemoryBackend) -> None:
+    """R1939-23, 25, 26, 66: USER, APOP and QUIT work after it."""
+    session = Dialogue(memory)
+    session.login("alice", "wrong")
+    assert session.login().startswith(b"+OK maildrop has 3 messages")
+
+
+def test_three_failed_logins_end_the_connection(memory: MemoryBackend) -> None:
+    """PROTOCOL 2.3."""
+    session = Dialogue(memory)
+    for _ in range(3):
+        assert not session.over
+        session.login("alice", "wrong")
+    assert session.over
+    assert session.session.ended == "too many failed logins"
+
+
+def test_empty_passwords_never_do(memory: MemoryBackend) -> None:
+    """H6, A-13, D3; an unknown user and an empty secret are not equal."""
+    session = Dialogue(memory)
+    session.ask("USER nobody")
+    assert session.ask("PASS ").startswith(b"-ERR")
+    with pytest.raises(ValueError, match="not empty"):
+        memory.add_user("bob", "")
+
+
+def test_passwords_are_exact(memory: MemoryBackend) -> None:
+    """D3, R1939-71, A-14."""
+    memory.add_user("bob", "  two  spaces ")
+    assert Dialogue(memory).login("bob", "  two  spaces ").startswith(b"+OK")
+    assert Dialogue(memory).login("bob", "two  spaces").startswith(b"-ERR")
+
+
+def test_a_password_of_any_octets_reaches_the_backend() -> None:
+    """A-03: what is not UTF-8 comes back octet for octet."""
+    seen: list[be.Credentials] = []
+
+    class Recorder(Store):
+        async def authenticate(self, credentials: be.Credentials, client: be.ClientInfo) -> str:
+            seen.append(credentials)
+            raise be.AuthenticationFailed
+
+    session = Dialogue(Recorder())
+    session.ask("USER a")
+    session.ask(b"PASS \xff\xc3\xa9")
+    assert isinstance(seen[0], be.PasswordCredentials)
+    assert seen[0].password.encode("utf-8", "surrogateescape") == b"\xff\xc3\xa9"
+
+
+def test_apop(memory: MemoryBackend) -> None:
+    """R1939-73, 75, 76; the vector of RFC 1939 section 7."""
+    stamp = "<1896.697170952@dbc.mtview.ca.us>"
+    memory.add_user("mrose", "tanstaaf")
+    session = Dialogue(memory, timestamp=stamp)
+    assert session.greeting == f"+OK POP3 server ready {stamp}\r\n".encode()
+    assert session.ask("APOP mrose " + "0" * 32).startswith(b"-ERR [AUTH]")
+    assert session.ask("APOP mrose c4c9334bac560ecc979e58001b3e22fb").startswith(b"+OK ")
+    assert Dialogue(memory).ask("APOP mrose c4c9334bac560ecc979e58001b3e22fb") == b"-ERR APOP is not offered here\r\n"
+    assert Dialogue(Store(), timestamp=stamp).ask("APOP mrose " + "0" * 32).startswith(b"-ERR APOP is not")
+
+
+def test_cleartext_logins_can_be_refused(memory: MemoryBackend) -> None:
+    """G7, R1939-70, R8314-10, P5: refused, not announced, and the same whatever the password."""
+    session = Dialogue(memory, cleartext_login=False, timestamp="<1@h>")
+    assert b"USER" not in session.ask("CAPA")
+    assert session.ask("USER alice") == b"-ERR login without encryption is not allowed here\r\n"
+    assert session.ask("PASS secret") == session.ask("PASS wrong")
+    assert session.ask("APOP alice " + "0" * 32).startswith(b"-ERR [AUTH] login without encryption")
+
+
+def test_one_session_at_a_time(memory: MemoryBackend) -> None:
+    """R1939-21, R2449-42, A-42, I10: only the holder lets go; the state stays AUTHORIZATION."""
+    first, second = Dialogue(memory), Dialogue(memory)
+    first.login()
+    assert second.login() == b"-ERR [IN-USE] maildrop in use by another session\r\n"
+    assert second.login("alice", "wrong").startswith(b"-ERR [AUTH]")  # R2449-42: only after good credentials
+    second.close()
+    assert memory.locked("alice")
+    first.ask("QUIT")
+    third = Dialogue(memory)
+    assert third.login().startswith(b"+OK")
+    third.close()
+    assert not memory.locked("alice")
+
+
+@pytest.mark.parametrize(
+    ("failure", "reply"),
+    [
+        (be.AuthenticationFailed("bob is disabled"), b"-ERR [AUTH] invalid user name or password\r\n"),
+        (be.MaildropInUse(), b"-ERR [IN-USE] maildrop in use by another session\r\n"),
+        (be.LoginDelayed("wait 5 s"), b"-ERR [LOGIN-DELAY] wait 5 s\r\n"),
+        (be.TemporaryFailure(), b"-ERR [SYS/TEMP] temporary failure, try again later\r\n"),
+        (be.TemporaryFailure("[AUTH] no\r\n+OK"), b"-ERR [SYS/TEMP] AUTH] no +OK\r\n"),
+        (be.PermanentFailure("broken"), b"-ERR [SYS/PERM] broken\r\n"),
+        (OSError("/secret/path"), b"-ERR [SYS/TEMP] internal error, try again later\r\n"),
+        (ExceptionGroup("several", [OSError()]), b"-ERR [SYS/TEMP] internal error, try again later\r\n"),
+    ],
+)
+@pytest.mark.parametrize("where", ["authenticate", "open"])
+def test_failures_of_a_login(failure: Exception, reply: bytes, where: str) -> None:
+    """D6, F9, H9, R3206-06, SEED 2.5: one reply, the state stays, nothing is held."""
+    store = Store()
+    store.fail[where] = failure
+    session = Dialogue(store, max_auth_failures=None)
+    assert session.login() == reply
+    assert session.ask("STAT").startswith(b"-ERR")
+    store.fail.clear()
+    assert session.login().startswith(b"+OK")
+    assert "release" not in store.calls
+
+
+@pytest.mark.parametrize("answer", [None, "", 1, b"alice"])
+def test_authenticate_must_give_a_name(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store()
+
+    async def authenticate(credentials: be.Credentials, client: be.ClientInfo) -> Any:
+        return answer
+
+    store.authenticate = authenticate  # type: ignore[method-assign]
+    assert Dialogue(store).login().startswith(b"-ERR [SYS/TEMP]")
+    assert "must return a user name" in caplog.text
+
+
+@pytest.mark.parametrize("password", ["hunter2", "it's\\odd"])
+def test_secrets_do_not_reach_the_log(password: str, caplog: pytest.LogCaptureFixture) -> None:
+    """H8, P5: not even in an exception that quotes them, and not in a repr."""
+    caplog.set_level(logging.DEBUG)
+    store = Store()
+    store.fail["authenticate"] = KeyError(password)
+    assert Dialogue(store).login("alice", password).startswith(b"-ERR [SYS/TEMP]")
+    assert "KeyError" in caplog.text
+    assert password not in caplog.text
+    assert repr(password)[1:-1] not in caplog.text
+    assert password not in repr(be.PasswordCredentials("alice", password))
+    assert "ab" * 16 not in repr(be.ApopCredentials("alice", "<1@h>", b"\xab" * 16)).replace("\\x", "")
+
+
+# --- the gate ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "mail",
+    [
+        [be.MessageInfo("", 2)],
+        [be.MessageInfo("a b", 2)],
+        [be.MessageInfo("x" * 71, 2)],
+        [be.MessageInfo("a\r\n.\r\n", 2)],
+        [be.MessageInfo("\u00e9", 2)],
+        [be.MessageInfo(7, 2)],  # type: ignore[arg-type]
+        [be.MessageInfo("a", 2), be.MessageInfo("a", 3)],
+        [be.MessageInfo("a", 1)],
+        [be.MessageInfo("a", -5)],
+        [be.MessageInfo("a", 2.5)],  # type: ignore[arg-type]
+        [be.MessageInfo("a", True)],
+        [be.MessageInfo("a", "2")],  # type: ignore[arg-type]
+        ["not a message"],
+    ],
+)
+def test_a_maildrop_that_breaks_the_contract_is_refused(mail: list[object], caplog: pytest.LogCaptureFixture) -> None:
+    """F1, A11, A12, R1939-61, R1939-24: before anything of it is on the wire; lock given back, reason logged."""
+    store = Store(mail)
+    session = Dialogue(store)
+    assert session.login() == b"-ERR [SYS/PERM] the mail store returned an inconsistent maildrop\r\n"
+    assert store.calls.count("release") == 1
+    assert session.ask("LIST").startswith(b"-ERR")
+    assert "opening the maildrop" in caplog.text
+
+
+def test_a_snapshot_that_fails_in_a_typed_way_gives_the_lock_back() -> None:
+    """R1939-24, I9."""
+    store = Store()
+    store.fail["messages"] = be.PermanentFailure("cannot parse")
+    assert Dialogue(store).login() == b"-ERR [SYS/PERM] cannot parse\r\n"
+    assert store.calls.count("release") == 1
+
+
+def test_the_limits_of_uids_and_sizes_are_allowed() -> None:
+    """R1939-61, B3, F8: and nothing is opened to list them."""
+    store = Store([be.MessageInfo("!" * 70, 2), be.MessageInfo("~", 2**40)])
+    session = Dialogue(store)
+    session.login()
+    assert session.ask("STAT") == f"+OK 2 {2**40 + 2}\r\n".encode()
+    assert session.ask("UIDL 1") == b"+OK 1 " + b"!" * 70 + b"\r\n"
+    session.ask("UIDL")
+    session.ask("LIST")
+    assert "retrieve" not in store.calls
+
+
+def test_a_second_login_gives_back_what_a_cancelled_one_left() -> None:
+    """P1: exactly once."""
+    store = Store()
+    session = Session(store, CLIENT)
+    session._maildrop = store
+    run(session._login(store.authenticate, be.PasswordCredentials("a", "b")))
+    assert store.calls == ["release", "authenticate", "open", "messages"]
+
+
+# --- TRANSACTION ---------------------------------------------------------------------------------------------------
+
+
+def test_capa_is_the_same_before_and_after_login(memory: MemoryBackend) -> None:
+    """R2449-04, 06, 09, 13, 14, 16; R1957-03; D7, D8."""
+    session = Dialogue(memory)
+    before = session.ask("CAPA")
+    session.login()
+    assert session.ask("CAPA") == before
+    tags = [line.split()[0] for line in before.split(b"\r\n")[1:-2]]
+    assert tags == [b"USER", b"TOP", b"UIDL", b"PIPELINING", b"RESP-CODES", b"AUTH-RESP-CODE", b"IMPLEMENTATION"]
+    assert session.ask("CAPA x").startswith(b"-ERR")  # R2449-05
+
+
+def test_listings(dialogue: Dialogue) -> None:
+    """R1939-27, 30, 31, 33, 34, 36, 37, 59, 60; A15, C4, C8."""
+    assert dialogue.ask("LIST") == b"+OK 3 messages\r\n1 23\r\n2 27\r\n3 2\r\n.\r\n"
+    assert dialogue.ask("LIST 2") == b"+OK 2 27\r\n"
+    assert dialogue.ask("UIDL 3") == b"+OK 3 00000003\r\n"
+    assert dialogue.ask("UIDL") == b"+OK 3 messages\r\n1 00000001\r\n2 00000002\r\n3 00000003\r\n.\r\n"
+
+
+def test_listings_of_an_empty_maildrop(memory: MemoryBackend) -> None:
+    """R1939-35, F7."""
+    memory.add_user("bob", "secret")
+    session = Dialogue(memory)
+    session.login("bob")
+    assert session.ask("LIST") == session.ask("UIDL") == b"+OK 0 messages\r\n.\r\n"
+    assert session.ask("STAT") == b"+OK 0 0\r\n"
+
+
+def test_retr_and_top(dialogue: Dialogue) -> None:
+    """R1939-43, 57, 58; A-20, A-28."""
+    assert dialogue.ask("RETR 2") == b"+OK 27 octets\r\nSubject: two\r\n\r\n..\r\nsecond\r\n.\r\n"
+    assert dialogue.ask("RETR 3") == b"+OK 2 octets\r\n\r\n.\r\n"
+    assert dialogue.ask("TOP 2 1") == b"+OK top of message follows\r\nSubject: two\r\n\r\n..\r\n.\r\n"
+    assert dialogue.ask("TOP 2 0") == b"+OK top of message follows\r\nSubject: two\r\n\r\n.\r\n"
+    assert dialogue.ask("TOP 2 99").partition(b"\r\n")[2] == dialogue.ask("RETR 2").partition(b"\r\n")[2]
+
+
+@pytest.mark.parametrize("command", ["LIST", "UIDL", "RETR", "DELE", "TOP"])
+@pytest.mark.parametrize("number", ["0", "4", "9999999999"])
+def test_numbers_out_of_range(dialogue: Dialogue, command: str, number: str) -> None:
+    """R1939-39, C3, D13: an error like any other, and the session goes on."""
+    reply = dialogue.ask(f"{command} {number}" + (" 1" if command == "TOP" else ""))
+    assert reply == b"-ERR no such message\r\n"
+    assert not dialogue.over
+
+
+def test_deleted_messages(dialogue: Dialogue, memory: MemoryBackend) -> None:
+    """R1939-28, 32, 38, 44, 45, 47, 64; A-18, A-19, B2, C1, C2, E3, E4."""
+    assert dialogue.ask("DELE 1").startswith(b"+OK")
+    for command in ("LIST 1", "UIDL 1", "RETR 1", "TOP 1 0", "DELE 1"):
+        assert dialogue.ask(command) == b"-ERR message already deleted\r\n"
+    assert dialogue.ask("STAT") == b"+OK 2 29\r\n"
+    assert dialogue.ask("LIST") == b"+OK 2 messages\r\n2 27\r\n3 2\r\n.\r\n"
+    assert dialogue.ask("UIDL").startswith(b"+OK 2 messages\r\n2 ")
+    assert len(memory.messages("alice")) == 3
+    assert dialogue.ask("RSET").startswith(b"+OK")
+    assert dialogue.ask("STAT") == b"+OK 3 52\r\n"
+    assert dialogue.ask("RETR 1").startswith(b"+OK")
+
+
+def test_mail_that_arrives_meanwhile_is_not_seen(dialogue: Dialogue, memory: MemoryBackend) -> None:
+    """C5, PROTOCOL 2.3."""
+    memory.deliver("alice", b"late")
+    assert dialogue.ask("STAT") == b"+OK 3 52\r\n"
+    dialogue.ask("QUIT")
+    session = Dialogue(memory)
+    session.login()
+    assert session.ask("STAT") == b"+OK 4 58\r\n"
+
+
+def test_a_vanished_message(dialogue: Dialogue, memory: MemoryBackend) -> None:
+    """C6, A-22: an error, kept connection, and no asking for ever."""
+    memory._mail["alice"].pop("00000002")
+    gone = b"-ERR [SYS/TEMP] message not available\r\n"
+    assert [dialogue.ask("RETR 2") for _ in range(10)] == [gone] * 10
+    assert dialogue.ask("RETR 2") == b"-ERR too many bad commands, closing\r\n"
+    assert dialogue.over
+
+
+def test_a_vanished_message_among_others_is_no_offence(dialogue: Dialogue, memory: MemoryBackend) -> None:
+    memory._mail["alice"].pop("00000002")
+    for _ in range(20):
+        dialogue.ask("RETR 2")
+        assert dialogue.ask("RETR 1").startswith(b"+OK")
+    assert not dialogue.over
+
+
+@given(st.lists(messages, min_size=1, max_size=4), st.integers(0, 4))
+def test_what_is_announced_is_what_is_sent(mail: list[bytes], lines: int) -> None:
+    """P2, B1, B2, R1939-12, 40, 41: STAT = sum of LIST = octets of RETR; TOP is a prefix of RETR."""
+    memory = MemoryBackend()
+    memory.add_user("alice", "secret")
+    for content in mail:
+        memory.deliver("alice", content)
+    session = Dialogue(memory)
+    session.login()
+    sizes = []
+    for number, content in enumerate(mail, 1):
+        sizes.append(int(session.ask(f"LIST {number}").split()[2]))
+        body = session.ask(f"RETR {number}").partition(b"\r\n")[2].removesuffix(b".\r\n")
+        plain = (b"\r\n" + body).replace(b"\r\n.", b"\r\n")[2:]
+        assert plain == canon(content)
+        assert sizes[-1] == len(plain)
+        top = session.ask(f"TOP {number} {lines}").partition(b"\r\n")[2].removesuffix(b".\r\n")
+        assert body.startswith(top)
+    assert session.ask("STAT") == f"+OK {len(mail)} {sum(sizes)}\r\n".encode()
+
+
+# --- bodies from backends ------------------------------------------------------------------------------------------
+
+
+def streamed(*chunks: Any, end: BaseException | None = None, closed: list[str] | None = None) -> Callable[[], Any]:
+    """A content that is an async generator."""
+
+    async def stream() -> AsyncIterator[Any]:
+        try:
+            for chunk in chunks:
+                yield chunk
+            if end is not None:
+                raise end
+        finally:
+            if closed is not None:
+                closed.append("closed")
+
+    return stream
+
+
+@pytest.mark.parametrize("chunks", [[b"a\r", b"\n", b".", b"b"], [b"", b"a\n.", b"", b"b\r\n"], [b"a\n.b"]])
+def test_streams_are_sent_like_whole_messages(chunks: list[bytes]) -> None:
+    """A2, A16."""
+    store = Store([info(1, 7)], streamed(*chunks))
+    session = Dialogue(store)
+    session.login()
+    assert session.ask("RETR 1") == b"+OK 7 octets\r\na\r\n..b\r\n.\r\n"
+    assert session.session.tally.retrieved == 1
+    assert session.session.tally.retrieved_octets == 7
+
+
+def test_big_pieces_are_cut() -> None:
+    """P4: nothing longer than 64 KiB is encoded in one go; the harness asserts it for every chunk."""
+    content = b"0123456789\n" * 100_000
+    for given_as in (content, streamed(content)):
+        session = Dialogue(Store([info(1, octets_of(content))], given_as))
+        session.login()
+        assert len(session.ask("RETR 1")) == octets_of(content) + len(b"+OK 1200000 octets\r\n.\r\n")
+
+
+@pytest.mark.parametrize(
+    "content", [b"ab", b"x" * 300, streamed(b"ab"), streamed(b"x" * 10), streamed(), b"y" * 300_000]
+)
+def test_a_message_of_another_size_is_never_complete(content: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """P2, B1: `-ERR` while that can be said, no terminator otherwise."""
+    session = Dialogue(Store([info(1, 7)], content))
+    session.login()
+    reply = session.ask("RETR 1")
+    if session.broke_off:
+        assert reply == b"+OK 7 octets\r\n"
+        assert session.over
+    else:
+        assert reply == b"-ERR [SYS/PERM] the mail store returned a message of another size\r\n"
+        assert "not of its announced size" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["text", 7, None, streamed("text"), streamed(end=OSError("/secret"))])
+def test_failures_before_the_first_octet(content: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A-22, SEED 7.4: still an -ERR, with none of the backend's words."""
+    session = Dialogue(Store([info()], content))
+    session.login()
+    assert session.ask("RETR 1") == b"-ERR [SYS/TEMP] internal error, try again later\r\n"
+    assert session.ask("NOOP").startswith(b"+OK")
+    assert "RETR failed in the backend" in caplog.text
+
+
+@pytest.mark.parametrize("content", [streamed(b"x", end=OSError("disk")), streamed(b"x", "text")])
+def test_failures_in_the_middle(content: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A10: no terminator, no -ERR, the end."""
+    session = Dialogue(Store([info()], content))
+    session.login()
+    assert session.ask("RETR 1") == b"+OK 3 octets\r\n"
+    assert session.broke_off
+    assert "reading a message failed" in caplog.text
+
+
+def test_a_stream_is_closed_on_every_way_out() -> None:
+    closed: list[str] = []
+    store = Store([info(1, 8)], streamed(b"h\n\n", b"x", closed=closed))
+    session = Dialogue(store)
+    session.login()
+    session.ask("RETR 1")
+    assert closed == ["closed"]
+    session.ask("TOP 1 0")  # left early
+    assert closed == ["closed"] * 2
+    store.content = streamed("text", closed=closed)
+    session.ask("RETR 1")
+    assert closed == ["closed"] * 3
+
+
+def test_a_stream_that_cannot_be_closed_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Stuck:
+        def __aiter__(self) -> Stuck:
+            return self
+
+        async def __anext__(self) -> bytes:
+            raise StopAsyncIteration
+
+        async def aclose(self) -> None:
+            raise OSError("stuck")
+
+    session = Dialogue(Store([info(1, 2)], Stuck))
+    session.login()
+    assert session.ask("RETR 1") == b"+OK 2 octets\r\n\r\n.\r\n"
+    assert "closing a message failed" in caplog.text
+
+
+def test_retr_and_top_count_when_they_are_complete() -> None:
+    session = Dialogue(Store([info()], streamed(b"x", end=OSError())))
+    session.login()
+    session.ask("RETR 1")
+    assert session.session.tally.retrieved == 0
+    session = Dialogue(Store([info()]))
+    session.login()
+    session.ask("TOP 1 5")
+    assert (session.session.tally.topped, session.session.tally.retrieved) == (1, 0)
+
+
+# --- UPDATE --------------------------------------------------------------------------------------------------------
+
+
+def test_quit_commits_then_releases_then_answers() -> None:
+    """A-32, R1939-49, 50, 53; E2, E5: by uid, ascending, before the reply exists."""
+    store = Store([info(n) for n in range(1, 5)])
+    session = Dialogue(store)
+    session.login()
+    for number in (3, 1):
+        session.ask(f"DELE {number}")
+    assert session.ask("QUIT") == b"+OK goodbye\r\n"
+    assert store.calls[-2:] == ["commit ['uid1', 'uid3']", "release"]
+    assert session.over
+    assert session.session.tally.removed == 2
+
+
+def test_quit_commits_also_when_nothing_is_marked() -> None:
+    """The one moment a policy that acts on a session that ended well has (R1939-80)."""
+    store = Store([info()])
+    session = Dialogue(store)
+    session.login()
+    session.ask("QUIT")
+    assert store.calls[-2:] == ["commit []", "release"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "reply", "remaining"),
+    [
+        (be.CommitIncomplete(1), b"-ERR [SYS/TEMP] 1 deleted message not removed\r\n", 1),
+        (be.CommitIncomplete(2), b"-ERR [SYS/TEMP] 2 deleted messages not removed\r\n", 2),
+        (be.PermanentFailure("read only"), b"-ERR [SYS/PERM] read only\r\n", 2),
+        (OSError("/secret"), b"-ERR [SYS/TEMP] deleted messages may not have been removed\r\n", 2),
+    ],
+)
+def test_a_commit_that_fails_is_told(failure: Exception, reply: bytes, remaining: int) -> None:
+    """R1939-52, R1939-53, E2: the lock is free all the same."""
+    store = Store([info(1), info(2)])
+    session = Dialogue(store)
+    session.login()
+    session.ask("DELE 1")
+    session.ask("DELE 2")
+    store.fail["commit"] = failure
+    assert session.ask("QUIT") == reply
+    assert store.calls[-1] == "release"
+    assert (session.session.tally.removed, session.session.tally.remaining) == (2 - remaining, remaining)
+
+
+def test_a_release_that_fails_does_not_make_the_reply_untrue(caplog: pytest.LogCaptureFixture) -> None:
+    store = Store()
+    store.fail["release"] = OSError("stuck")
+    session = Dialogue(store)
+    session.login()
+    assert session.ask("QUIT") == b"+OK goodbye\r\n"
+    assert store.calls.count("release") == 1
+    assert "release failed" in caplog.text
+
+
+@pytest.mark.parametrize("end", [b"", b"QUIT", b"QUIT x\r\n", b"quit\r"])
+def test_without_a_quit_nothing_is_removed(memory: MemoryBackend, end: bytes) -> None:
+    """P1, R1939-51, A-08, A-33, D1, E1, E9: and the next session starts with no marks (R1939-22)."""
+    session = Dialogue(memory)
+    session.login()
+    session.ask("RETR 1")
+    session.ask("DELE 1")
+    if end:
+        session.send(end)
+    session.send(b"")
+    assert session.over
+    assert len(memory.messages("alice")) == 3
+    session = Dialogue(memory)
+    session.login()
+    assert session.ask("STAT") == b"+OK 3 52\r\n"
+
+
+def test_quit_before_login_touches_nothing() -> None:
+    """R1939-29, E7."""
+    store = Store()
+    assert Dialogue(store).ask("QUIT") == b"+OK goodbye\r\n"
+    assert store.calls == []
+
+
+def test_update_is_repeatable(memory: MemoryBackend) -> None:
+    """E6, E10, R1939-62, 63, F2, F3: what is gone is gone, uids stay, none is used twice."""
+    session = Dialogue(memory)
+    session.login()
+    session.ask("DELE 2")
+    memory._mail["alice"].pop("00000002")
+    assert session.ask("QUIT") == b"+OK goodbye\r\n"
+    memory.deliver("alice", b"new")
+    session = Dialogue(memory)
+    session.login()
+    assert session.ask("UIDL") == b"+OK 3 messages\r\n1 00000001\r\n2 00000003\r\n3 00000004\r\n.\r\n"
+
+
+# --- manners -------------------------------------------------------------------------------------------------------
+
+
+def test_ten_bad_commands_in_a_row_end_the_session(memory: MemoryBackend) -> None:
+    """A-31, D9, D13: in a row; a benign error or anything good starts anew."""
+    session = Dialogue(memory)
+    for _ in range(9):
+        assert session.ask("XYZZY") == b"-ERR unknown command\r\n"
+    session.login()
+    for _ in range(50):
+        assert session.ask("RETR 999") == b"-ERR no such message\r\n"
+    for _ in range(9):
+        session.ask("XYZZY")
+    assert session.ask("XYZZY") == b"-ERR too many bad commands, closing\r\n"
+    assert session.over
+
+
+def test_strict_never_gives_up(memory: MemoryBackend) -> None:
+    """A-31."""
+    session = Dialogue(memory, max_bad_commands=None)
+    for _ in range(100):
+        session.ask("XYZZY")
+    assert not session.over
+
+
+def test_a_line_without_end_ends_the_session(memory: MemoryBackend) -> None:
+    """A-04."""
+    session = Dialogue(memory)
+    assert session.send(b"x" * 9000).startswith(b"-ERR")
+    assert session.session.ended == "line without end"
+
+
+def test_last_is_refused(dialogue: Dialogue) -> None:
+    """D12."""
+    assert dialogue.ask("LAST") == b"-ERR command not available\r\n"
+
+
+class Hooked(Store):
+    async def connect(self, client: be.ClientInfo) -> None:
+        self._step("connect")
+
+    async def disconnect(self, client: be.ClientInfo, reason: str) -> None:
+        self.calls.append(reason)
+        self._step("disconnect")
+
+
+@pytest.mark.parametrize(
+    ("failure", "greeting"),
+    [
+        (be.TemporaryFailure("come back later"), b"-ERR [SYS/TEMP] come back later\r\n"),
+        (OSError("/secret"), b"-ERR [SYS/TEMP] internal error, try again later\r\n"),
+    ],
+)
+def test_a_backend_may_refuse_a_connection(failure: Exception, greeting: bytes) -> None:
+    """SEED 1.3: connect can refuse with words, and disconnect still follows."""
+    store = Hooked()
+    store.fail["connect"] = failure
+    session = Dialogue(store)
+    assert session.greeting == greeting
+    assert session.over
+    session.close("refused")
+    assert store.calls == ["connect", "refused", "disconnect"]
+
+
+def test_disconnect_is_called_once_however_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+    """SEED 1.3, I4; a failure of it is logged."""
+    store = Hooked()
+    store.fail["disconnect"] = OSError("gone")
+    session = Dialogue(store)
+    session.login()
+    session.ask("QUIT")
+    session.close("again")
+    assert store.calls[-2:] == ["quit", "disconnect"]
+    assert store.calls.count("disconnect") == store.calls.count("release") == 1
+    assert "disconnect failed" in caplog.text
+
+
+@given(st.text(max_size=40))
+def test_safe_text_is_one_line_and_no_code(text: str) -> None:
+    """A11, R2449-15, A-41."""
+    safe = safe_text(text, "default")
+    assert safe
+    assert not safe.startswith("[")
+    assert not any(character < " " or character == "\x7f" for character in safe)
+
+
+def test_replies_can_be_driven_without_the_core(memory: MemoryBackend) -> None:
+    """The session is usable by itself: command in, reply out."""
+    session = Session(memory, CLIENT)
+    session._maildrop = run(memory.open("alice", CLIENT))
+    run(session._snapshot(session._maildrop))
+    reply = run(session.respond(Retr(1)))
+    assert isinstance(reply, Multiline)
+    assert run(session.respond(Retr(9))) == Err("no such message")
