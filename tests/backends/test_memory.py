@@ -1,0 +1,50 @@
+"""The plainest backend."""
+
+from __future__ import annotations
+
+import pytest
+
+from trio_pop3 import backend as be
+from trio_pop3.backends.memory import MemoryBackend
+
+from ..driving import CLIENT, run
+
+
+@pytest.fixture
+def memory() -> MemoryBackend:
+    mail = MemoryBackend()
+    mail.add_user("alice", "secret")
+    return mail
+
+
+def test_wrong_kinds_of_credentials_fail(memory: MemoryBackend) -> None:
+    """H6."""
+    for credentials in (
+        be.Credentials("alice"),
+        be.PasswordCredentials("alice", ""),
+        be.PasswordCredentials("bob", ""),
+    ):
+        with pytest.raises(be.AuthenticationFailed):
+            run(memory.authenticate(credentials, CLIENT))
+    with pytest.raises(be.AuthenticationFailed):
+        run(memory.authenticate_apop(be.ApopCredentials("bob", "<1@h>", bytes(16)), CLIENT))
+
+
+def test_two_equal_messages_are_two(memory: MemoryBackend) -> None:
+    """F5, F3."""
+    first, second = memory.deliver("alice", b"same"), memory.deliver("alice", b"same")
+    assert first != second
+    assert memory.messages("alice") == {first: b"same", second: b"same"}
+
+
+def test_changing_a_password_keeps_the_mail(memory: MemoryBackend) -> None:
+    memory.deliver("alice", b"kept")
+    memory.add_user("alice", "other")
+    assert len(memory.messages("alice")) == 1
+    assert run(memory.authenticate(be.PasswordCredentials("alice", "other"), CLIENT)) == "alice"
+
+
+def test_unknown_users_are_key_errors(memory: MemoryBackend) -> None:
+    for call in (lambda: memory.deliver("bob", b""), lambda: memory.messages("bob")):
+        with pytest.raises(KeyError):
+            call()

@@ -1,0 +1,128 @@
+"""Core, session and memory backend against a plain model: any commands, any chunks, two clients at a time."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from trio_pop3.backends.memory import MemoryBackend
+
+from .driving import Dialogue
+from .model import ModelSession, ModelStore
+from .sansio.strategies import cut, cuts, messages
+
+numbers = st.integers(0, 5).map(str)
+commands = st.one_of(
+    st.tuples(st.just("USER"), st.sampled_from(["alice", "nobody"])),
+    st.tuples(st.just("PASS"), st.sampled_from(["secret", "wrong"])),
+    st.tuples(st.sampled_from(["STAT", "NOOP", "RSET", "LIST", "UIDL", "CAPA"])),
+    st.tuples(st.sampled_from(["LIST", "UIDL", "RETR", "DELE"]), numbers),
+    st.tuples(st.just("TOP"), numbers, st.integers(0, 3).map(str)),
+)
+malformed = st.sampled_from(
+    [b"", b"RETR", b"RETR x", b"QUIT x", b"STAT x", b"XYZZY", b"\xff\0", b"x" * 700, b"AUTH PLAIN"]
+)
+login = [("USER", "alice"), ("PASS", "secret")]
+clients = st.integers(0, 1)
+
+
+class SessionMachine(RuleBasedStateMachine):
+    """Whatever two clients do, each sees what the model says, and the store holds what the model holds.
+
+    A1-A5, A14, B1, B2, C1-C5, D1-D5, E1-E7, E9, E10, F1-F3, F5, F7, I4, I10; R1939-21..64.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backend = MemoryBackend()
+        self.backend.add_user("alice", "secret")
+        self.store = ModelStore()
+        self.real: list[Dialogue] = []
+        self.model: list[ModelSession] = []
+        for _ in range(2):
+            self.real.append(self.dial())
+            self.model.append(ModelSession(self.store))
+
+    def dial(self) -> Dialogue:
+        return Dialogue(self.backend, max_bad_commands=None, max_auth_failures=None)
+
+    @rule(message=messages)
+    def deliver(self, message: bytes) -> None:
+        self.store.mail[self.backend.deliver("alice", message)] = message
+
+    @rule(client=clients, script=st.lists(commands, min_size=1, max_size=6), places=cuts)
+    def talk(self, client: int, script: list[tuple[str, ...]], places: list[int]) -> None:
+        """Pipelined commands, in any pieces."""
+        data = b"".join(" ".join(words).encode() + b"\r\n" for words in script)
+        answers = b"".join(self.real[client].send(chunk) for chunk in cut(data, places) if chunk)
+        for words in script:
+            answers = self.compare(words, *self.model[client].command(*words), answers)
+        assert answers == b""
+
+    @rule(client=clients)
+    def log_in(self, client: int) -> None:
+        self.talk(client, login, [])
+
+    @rule(client=clients, line=malformed)
+    def talk_nonsense(self, client: int, line: bytes) -> None:
+        reply = self.real[client].ask(line)
+        assert reply.startswith(b"-ERR ")
+        assert reply.index(b"\r\n") == len(reply) - 2
+        self.model[client].malformed()
+
+    @rule(client=clients)
+    def quit(self, client: int) -> None:
+        assert self.real[client].ask("QUIT") == b"+OK goodbye\r\n"
+        self.model[client].command("QUIT")
+        self.again(client)
+
+    @rule(client=clients, last=st.sampled_from([b"", b"QUIT", b"DELE 1", b"DELE 1\r\nQUI"]))
+    def lose(self, client: int, last: bytes) -> None:
+        """The line is cut, perhaps in the middle of a word."""
+        self.real[client].send(last or b"x")
+        self.real[client].send(b"")
+        self.model[client].gone()
+        self.again(client)
+
+    def again(self, client: int) -> None:
+        assert self.real[client].over
+        self.real[client] = self.dial()
+        self.model[client] = ModelSession(self.store)
+
+    def compare(self, words: tuple[str, ...], ok: bool, body: list[bytes] | None, answers: bytes) -> bytes:
+        """Check one reply; returns what is left of the answers."""
+        status, _, rest = answers.partition(b"\r\n")
+        assert status.startswith(b"+OK " if ok else b"-ERR "), (words, status)
+        assert len(status) <= 510
+        if not ok or body is None:
+            return rest
+        if words[0] == "STAT" or (words[0] in ("LIST", "UIDL") and len(words) == 2):
+            assert status == b"+OK " + body[0]
+            return rest
+        rows, end, rest = (b"\r\n" + rest).partition(b"\r\n.\r\n")
+        assert end
+        got = [row.removeprefix(b".") for row in rows.split(b"\r\n")[1:]]
+        if words[0] == "CAPA":
+            assert b"UIDL" in got
+        else:
+            assert got == body, words
+        return rest
+
+    @invariant()
+    def the_store_holds_what_the_model_holds(self) -> None:
+        assert self.backend.messages("alice") == self.store.mail
+
+    @invariant()
+    def the_lock_is_held_by_whom_the_model_says(self) -> None:
+        assert self.backend.locked("alice") == (self.store.holder is not None)
+
+    @precondition(lambda self: any(model.state == "transaction" for model in self.model))
+    @invariant()
+    def stat_is_the_sum_of_list(self) -> None:
+        for real, model in zip(self.real, self.model, strict=True):
+            if model.state == "transaction":
+                sizes = [int(row.split()[1]) for row in real.ask("LIST").split(b"\r\n")[1:-2]]
+                assert real.ask("STAT") == f"+OK {len(sizes)} {sum(sizes)}\r\n".encode()
+
+
+TestSession = SessionMachine.TestCase
