@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from trio_pop3.backends.memory import MemoryBackend
 
@@ -12,12 +12,15 @@ from .model import ModelSession, ModelStore
 from .sansio.strategies import cut, cuts, messages
 
 numbers = st.integers(0, 5).map(str)
+mailbox_commands = st.one_of(
+    st.tuples(st.sampled_from(["DELE", "RETR", "LIST", "UIDL"]), numbers),
+    st.tuples(st.sampled_from(["STAT", "NOOP", "RSET", "LIST", "UIDL", "CAPA"])),
+    st.tuples(st.just("TOP"), numbers, st.integers(0, 3).map(str)),
+)
 commands = st.one_of(
     st.tuples(st.just("USER"), st.sampled_from(["alice", "nobody"])),
     st.tuples(st.just("PASS"), st.sampled_from(["secret", "wrong"])),
-    st.tuples(st.sampled_from(["STAT", "NOOP", "RSET", "LIST", "UIDL", "CAPA"])),
-    st.tuples(st.sampled_from(["LIST", "UIDL", "RETR", "DELE"]), numbers),
-    st.tuples(st.just("TOP"), numbers, st.integers(0, 3).map(str)),
+    mailbox_commands,
 )
 malformed = st.sampled_from(
     [b"", b"RETR", b"RETR x", b"QUIT x", b"STAT x", b"XYZZY", b"\xff\0", b"x" * 700, b"AUTH PLAIN"]
@@ -46,6 +49,11 @@ class SessionMachine(RuleBasedStateMachine):
     def dial(self) -> Dialogue:
         return Dialogue(self.backend, max_bad_commands=None, max_auth_failures=None)
 
+    @initialize(mail=st.lists(messages, min_size=1, max_size=4))
+    def fill(self, mail: list[bytes]) -> None:
+        for message in mail:
+            self.deliver(message)
+
     @rule(message=messages)
     def deliver(self, message: bytes) -> None:
         self.store.mail[self.backend.deliver("alice", message)] = message
@@ -59,9 +67,17 @@ class SessionMachine(RuleBasedStateMachine):
             answers = self.compare(words, *self.model[client].command(*words), answers)
         assert answers == b""
 
-    @rule(client=clients)
-    def log_in(self, client: int) -> None:
-        self.talk(client, login, [])
+    @rule(client=clients, script=st.lists(mailbox_commands, max_size=6), places=cuts)
+    def log_in(self, client: int, script: list[tuple[str, ...]], places: list[int]) -> None:
+        """Most of the interesting things are behind a login."""
+        self.talk(client, [*login, *script], places)
+
+    @precondition(lambda self: self.store.holder is not None)
+    @rule(script=st.lists(mailbox_commands, min_size=1, max_size=6), places=cuts)
+    def work(self, script: list[tuple[str, ...]], places: list[int]) -> None:
+        """Whoever is logged in does something."""
+        holder = next(client for client in (0, 1) if self.store.holder is self.model[client])
+        self.talk(holder, script, places)
 
     @rule(client=clients, line=malformed)
     def talk_nonsense(self, client: int, line: bytes) -> None:

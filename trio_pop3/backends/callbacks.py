@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
-from functools import partial
-from typing import Any, Final
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, TypeAlias, TypeVar
 
 import trio
 
@@ -25,12 +24,18 @@ from ..sansio import OctetCounter, octets_of
 
 logger = logging.getLogger("trio_pop3.callbacks")
 
-Callback = Callable[..., Any]
+T = TypeVar("T")
+Maybe: TypeAlias = T | Awaitable[T]
+Answer: TypeAlias = bool | str | None
+Item: TypeAlias = str | tuple[str, int] | MessageInfo
+Content: TypeAlias = bytes | Iterable[bytes] | AsyncIterable[bytes]
 
 # trio's own default; a limiter of our own so that a slow store does not starve other users of threads.
 _THREADS: Final = 40
 # The empty message is sent as one empty line.
 _EMPTY_MESSAGE: Final = 2
+# A thread hop costs as much as reading this much, so small chunks travel together.
+_OCTETS_AT_ONCE: Final = 64 * 1024
 
 
 class CallbackBackend:
@@ -40,20 +45,22 @@ class CallbackBackend:
     `blocking=False` they run on the event loop, and must not block. One session at a time may have a user's mail.
 
     Args:
-        authenticate: (user, password, ip) -> True, or the user's name, or False. It may raise the typed failures.
+        authenticate: (user, password, ip) -> True, the user's canonical name, False or None. It may raise the typed
+            failures. `ip` is None on a UNIX socket.
         list: (user) -> the messages, oldest first: uids, (uid, octets) pairs, or `MessageInfo`. Called once, at login.
         retrieve: (user, uid) -> the message: bytes, or an iterable or async iterable of bytes, with any line ends.
-        delete: (user, uid), called at QUIT for each marked message. Raising, or returning False, means it is still
-        there.
-            Without it nothing can be deleted, and QUIT says so.
-        size: (user, uid) -> octets as sent, called once a message, at login, if `list` gave none. Without either,
-        each message
-            is retrieved once at login to be measured.
+        delete: (user, uid), called at QUIT for each marked message, in ascending order. Raising, or returning False,
+            means that it is still there. Without it nothing can be deleted, and the reply to QUIT says so.
+        size: (user, uid) -> octets as sent, called once a message, at login, if `list` gave none; 0 is the empty
+            message. Without either, each message is retrieved once at login to be measured.
         connect: (client), before the greeting; raising a `BackendError` refuses the connection.
         disconnect: (client, reason), exactly once after each `connect`, however the connection ended.
         apop: (user, digest, timestamp) -> like authenticate; `digest` is 32 lower-case hex digits. Offered only if
             `serve(..., apop=True)`.
         blocking: run plain functions in threads.
+        limiter: how many threads at a time; 40 of this backend's own if it is None.
+
+    A thread cannot be cancelled: a cancelled call waits for its function to return, so nothing is left half done.
 
     Raises TypeError if a callback cannot be called.
     """
@@ -61,119 +68,224 @@ class CallbackBackend:
     def __init__(
         self,
         *,
-        authenticate: Callback,
-        list: Callback,  # noqa: A002 - the name it has always had
-        retrieve: Callback,
-        delete: Callback | None = None,
-        size: Callback | None = None,
-        connect: Callback | None = None,
-        disconnect: Callback | None = None,
-        apop: Callback | None = None,
+        authenticate: Callable[[str, str, str | None], Maybe[Answer]],
+        list: Callable[[str], Maybe[Iterable[Item]]],  # noqa: A002 - the name it has always had
+        retrieve: Callable[[str, str], Maybe[Content]],
+        delete: Callable[[str, str], object] | None = None,
+        size: Callable[[str, str], Maybe[int]] | None = None,
+        connect: Callable[[ClientInfo], object] | None = None,
+        disconnect: Callable[[ClientInfo, str], object] | None = None,
+        apop: Callable[[str, str, str], Maybe[Answer]] | None = None,
         blocking: bool = True,
+        limiter: trio.CapacityLimiter | None = None,
     ) -> None:
-        named = {
-            "authenticate": authenticate, "list": list, "retrieve": retrieve, "delete": delete, "size": size,
-            "connect": connect, "disconnect": disconnect, "apop": apop,
-        }  # fmt: skip
-        for name, callback in named.items():
-            required = name in ("authenticate", "list", "retrieve")
-            if not callable(callback) and (required or callback is not None):
-                raise TypeError(f"{name} must be a function, not {type(callback).__name__}")
-        self._callbacks: Final = named
-        self._blocking: Final = blocking
-        self._limiter: trio.CapacityLimiter | None = None
-        self._locked: set[str] = set()
+        threads = (limiter or trio.CapacityLimiter(_THREADS)) if blocking else None
+
+        def optional(name: str, function: object) -> _Callback | None:
+            return None if function is None else _Callback(name, function, threads)
+
+        self._authenticate: Final = _Callback("authenticate", authenticate, threads)
+        self._list: Final = _Callback("list", list, threads)
+        self._retrieve: Final = _Callback("retrieve", retrieve, threads)
+        self._delete: Final = optional("delete", delete)
+        self._size: Final = optional("size", size)
+        self._holders: Final[dict[str, CallbackMaildrop]] = {}
         # Only what is there is offered: these protocols are recognised by their methods.
         if connect is not None or disconnect is not None:
-            self.connect = self._connect
-            self.disconnect = self._disconnect
+            self.connect = optional("connect", connect) or _nothing
+            self.disconnect = optional("disconnect", disconnect) or _nothing
         if apop is not None:
+            self._apop: Final = _Callback("apop", apop, threads)
             self.authenticate_apop = self._authenticate_apop
 
-    async def call(self, name: str, *arguments: object) -> Any:
-        """Call a callback where it belongs, and await it if it is to be awaited."""
-        callback = self._callbacks[name]
-        assert callback is not None
-        result = await self.run(callback, *arguments)
-        return await result if inspect.isawaitable(result) else result
-
-    async def run(self, function: Callback, *arguments: object) -> Any:
-        """Run a plain function in a thread if it may block; a coroutine function right here."""
-        if not self._blocking or inspect.iscoroutinefunction(function):
-            return function(*arguments)
-        if self._limiter is None:
-            self._limiter = trio.CapacityLimiter(_THREADS)
-        return await trio.to_thread.run_sync(partial(function, *arguments), limiter=self._limiter)
-
     async def authenticate(self, credentials: Credentials, client: ClientInfo) -> str:
-        """See `trio_pop3.backend.Authenticator`."""
+        """See `trio_pop3.backend.Authenticator`. An empty password never does."""
         if not isinstance(credentials, PasswordCredentials) or not credentials.password:
             raise AuthenticationFailed
-        answer = await self.call("authenticate", credentials.user, credentials.password, client.host)
+        answer = await self._authenticate(credentials.user, credentials.password, client.host)
         return _user_name(answer, credentials.user)
 
     async def _authenticate_apop(self, credentials: ApopCredentials, client: ClientInfo) -> str:
-        answer = await self.call("apop", credentials.user, credentials.digest.hex(), credentials.timestamp)
+        answer = await self._apop(credentials.user, credentials.digest.hex(), credentials.timestamp)
         return _user_name(answer, credentials.user)
 
-    async def _connect(self, client: ClientInfo) -> None:
-        if self._callbacks["connect"] is not None:
-            await self.call("connect", client)
-
-    async def _disconnect(self, client: ClientInfo, reason: str) -> None:
-        if self._callbacks["disconnect"] is not None:
-            await self.call("disconnect", client, reason)
-
     async def open(self, user: str, client: ClientInfo) -> CallbackMaildrop:
-        """See `trio_pop3.backend.Store`."""
-        if user in self._locked:
+        """See `trio_pop3.backend.Store`. The lock is one of this process, on the name that `authenticate` gave."""
+        if user in self._holders:
             raise MaildropInUse
-        self._locked.add(user)
+        maildrop = self._holders[user] = CallbackMaildrop(user, self._retrieve, self._delete, self._holders)
         try:
-            listed = await self.run(tuple, await self.call("list", user))
-            messages = [await self._described(user, item) for item in listed]
+            maildrop.messages = await self._snapshot(user)
         except BaseException:
-            self._locked.discard(user)
+            await maildrop.release()
             raise
-        return CallbackMaildrop(self, user, messages)
+        return maildrop
+
+    async def _snapshot(self, user: str) -> Sequence[MessageInfo]:
+        listed = await self._list(user)
+        if isinstance(listed, str):
+            raise TypeError("list must give an iterable of ids, not one str")
+        return [await self._described(user, item) for item in await self._list.run(tuple, listed)]
 
     async def _described(self, user: str, item: object) -> MessageInfo:
-        if isinstance(item, MessageInfo):
-            return item
-        if isinstance(item, tuple):
-            uid, octets = item
-        elif self._callbacks["size"] is not None:
-            uid, octets = item, await self.call("size", user, item)
-        else:
-            uid, octets = item, await self._measured(user, item)
-        return MessageInfo(uid, _EMPTY_MESSAGE if octets == 0 else octets)
+        uid: Any  # checked, like the size, where every backend's are
+        octets: Any
+        match item:
+            case MessageInfo():
+                return item
+            case str() as uid if self._size is not None:
+                octets = await self._size(user, uid)
+            case str() as uid:
+                octets = await self._measured(user, uid)
+            case (uid, octets):
+                pass
+            case _:
+                raise TypeError(f"list must give ids, (id, octets) pairs or MessageInfo, not {type(item).__name__}")
+        return MessageInfo(uid, _EMPTY_MESSAGE if type(octets) is int and octets == 0 else octets)
 
-    async def _measured(self, user: str, uid: object) -> int:
-        content = await self.content(user, uid)
+    async def _measured(self, user: str, uid: str) -> int:
+        content = await _opened(self._retrieve, user, uid)
         if isinstance(content, bytes):
-            return octets_of(content)
+            return await self._retrieve.run(octets_of, content)
         counter = OctetCounter()
-        async for chunk in content:
-            counter.update(chunk)
+        chunks = aiter(content)
+        try:
+            async for chunk in chunks:
+                counter.update(chunk)
+        finally:
+            if (close := getattr(chunks, "aclose", None)) is not None:
+                await close()
         return counter.finish()
 
-    async def content(self, user: str, uid: object) -> bytes | AsyncIterable[bytes]:
-        """A message as the callback gave it; a plain iterable is advanced where plain functions run."""
-        content = await self.call("retrieve", user, uid)
-        if isinstance(content, bytes) or hasattr(content, "__aiter__"):
-            return content  # type: ignore[no-any-return]
-        if isinstance(content, Iterable) and not isinstance(content, (str, bytearray, memoryview)):
-            return _Advanced(self, content)
-        raise TypeError(f"retrieve must give bytes or an iterable of bytes, not {type(content).__name__}")
 
-    def unlock(self, user: str) -> None:
-        """Let the next session have the user's mail."""
-        self._locked.discard(user)
+class CallbackMaildrop:
+    """One session's mail, and the lock on it while it is its user's entry in `holders`."""
 
-    @property
-    def can_delete(self) -> bool:
-        """Whether there is a callback for it."""
-        return self._callbacks["delete"] is not None
+    def __init__(
+        self,
+        user: str,
+        retrieve: _Callback,
+        delete: _Callback | None,
+        holders: dict[str, CallbackMaildrop],
+    ) -> None:
+        self.messages: Sequence[MessageInfo] = ()
+        self._user = user
+        self._retrieve = retrieve
+        self._delete = delete
+        self._holders = holders
+
+    async def retrieve(self, message: MessageInfo) -> bytes | AsyncIterable[bytes]:
+        """See `trio_pop3.backend.Maildrop`."""
+        return await _opened(self._retrieve, self._user, message.uid)
+
+    async def commit(self, deleted: Sequence[MessageInfo]) -> None:
+        """Every message is tried, whatever became of the ones before. Raises CommitIncomplete, PermanentFailure."""
+        if not deleted:
+            return
+        if self._delete is None:
+            raise PermanentFailure("messages cannot be deleted here")
+        remaining = 0
+        for message in deleted:
+            try:
+                remaining += await self._delete(self._user, message.uid) is False
+            except Exception:
+                logger.exception("user %r: delete of uid %s failed", self._user, message.uid)
+                remaining += 1
+        if remaining:
+            raise CommitIncomplete(remaining)
+
+    async def release(self) -> None:
+        """See `trio_pop3.backend.Maildrop`. Without the lock this does nothing."""
+        if self._holders.get(self._user) is self:
+            del self._holders[self._user]
+
+
+class _Callback:
+    """One function, called where it belongs: in a thread if it may block, otherwise right here."""
+
+    __slots__ = ("_function", "_threads")
+
+    def __init__(self, name: str, function: Any, threads: trio.CapacityLimiter | None) -> None:
+        if not callable(function):
+            raise TypeError(f"{name} must be a function, not {type(function).__name__}")
+        self._function = function
+        self._threads = None if _is_async(function) else threads
+
+    async def __call__(self, *arguments: object) -> Any:
+        """What the function returns, awaited if it is to be awaited."""
+        result = await self.run(self._function, *arguments)
+        return await result if inspect.isawaitable(result) else result
+
+    async def run(self, work: Callable[..., T], *arguments: Any, shield: bool = False) -> T:
+        """Do something else in the same place, with `shield` also when cancelled: what was begun here is ended here."""
+        if self._threads is None:
+            return work(*arguments)
+        with trio.CancelScope(shield=shield):
+            # Boxed, since trio takes a coroutine that comes out of a thread for a mistake.
+            (result,) = await trio.to_thread.run_sync(_boxed, work, *arguments, limiter=self._threads)
+        return result
+
+
+class _Chunks:
+    """A plain iterable of octets, advanced where its callback runs, in pieces of 64 KiB or more."""
+
+    __slots__ = ("_callback", "_iterator")
+
+    def __init__(self, callback: _Callback, iterator: Iterator[bytes]) -> None:
+        self._callback = callback
+        self._iterator = iterator
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._callback.run(_gathered, self._iterator)
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+    async def aclose(self) -> None:
+        """Close a generator or a file now, not when it is forgotten. Done even if cancelled."""
+        close = getattr(self._iterator, "close", None)
+        if close is not None:
+            await self._callback.run(close, shield=True)
+
+
+async def _nothing(*_: object) -> None:
+    """In place of a hook that is not there."""
+
+
+def _is_async(function: Callable[..., object]) -> bool:
+    """Whether calling it cannot block: functions and objects whose call is `async`, or an async generator."""
+    parts = (function, function.__call__)  # type: ignore[operator]
+    return any(inspect.iscoroutinefunction(part) or inspect.isasyncgenfunction(part) for part in parts)
+
+
+def _boxed(work: Callable[..., T], *arguments: object) -> tuple[T]:
+    return (work(*arguments),)
+
+
+def _gathered(chunks: Iterator[bytes]) -> bytes:
+    """What comes next, as far as 64 KiB; b"" at the end."""
+    gathered: list[bytes] = []
+    octets = 0
+    for chunk in chunks:
+        gathered.append(chunk)
+        octets += len(chunk)
+        if octets >= _OCTETS_AT_ONCE:
+            break
+    return b"".join(gathered)
+
+
+async def _opened(retrieve: _Callback, user: str, uid: str) -> bytes | AsyncIterable[bytes]:
+    """A message as the callback gave it, a plain iterable made asynchronous. Raises TypeError if it is neither."""
+    content = await retrieve(user, uid)
+    if isinstance(content, bytes) or hasattr(content, "__aiter__"):
+        return content  # type: ignore[no-any-return]
+    if isinstance(content, Iterable) and not isinstance(content, (str, bytearray, memoryview)):
+        # Nothing may be awaited here: a cancellation would leave the content open.
+        return _Chunks(retrieve, iter(content))
+    raise TypeError(f"retrieve must give bytes or an iterable of bytes, not {type(content).__name__}")
 
 
 def _user_name(answer: object, user: str) -> str:
@@ -183,58 +295,4 @@ def _user_name(answer: object, user: str) -> str:
         return answer
     if answer is None or answer is False:
         raise AuthenticationFailed
-    raise TypeError(f"authenticate and apop answer True, False, None or a user name, not {type(answer).__name__}")
-
-
-class CallbackMaildrop:
-    """One session's mail."""
-
-    def __init__(self, backend: CallbackBackend, user: str, messages: Sequence[MessageInfo]) -> None:
-        self.messages = messages
-        self._backend = backend
-        self._user = user
-
-    async def retrieve(self, message: MessageInfo) -> bytes | AsyncIterable[bytes]:
-        """See `trio_pop3.backend.Maildrop`."""
-        return await self._backend.content(self._user, message.uid)
-
-    async def commit(self, deleted: Sequence[MessageInfo]) -> None:
-        """Every message is tried, whatever became of the ones before."""
-        if deleted and not self._backend.can_delete:
-            raise PermanentFailure("messages cannot be deleted here")
-        remaining = 0
-        for message in deleted:
-            try:
-                remaining += await self._backend.call("delete", self._user, message.uid) is False
-            except Exception:
-                logger.exception("delete failed for uid %s", message.uid)
-                remaining += 1
-        if remaining:
-            raise CommitIncomplete(remaining)
-
-    async def release(self) -> None:
-        """See `trio_pop3.backend.Maildrop`."""
-        self._backend.unlock(self._user)
-
-
-class _Advanced:
-    """A plain iterable of chunks, each taken where plain functions run."""
-
-    def __init__(self, backend: CallbackBackend, chunks: Iterable[bytes]) -> None:
-        self._backend = backend
-        self._chunks = iter(chunks)
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        chunk = await self._backend.run(next, self._chunks, None)
-        if chunk is None:
-            raise StopAsyncIteration
-        return chunk  # type: ignore[no-any-return]
-
-    async def aclose(self) -> None:
-        """Close a generator, so that its `finally` runs now."""
-        close = getattr(self._chunks, "close", None)
-        if close is not None:
-            await self._backend.run(close)
+    raise TypeError("authenticate and apop answer True, False, None or a name that is not empty")

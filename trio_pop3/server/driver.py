@@ -67,7 +67,8 @@ class Driver:
     """Runs one connection from greeting to close.
 
     `run` raises nothing but cancellation: whatever else goes wrong ends this connection and is logged. Cancelled, it
-    deletes nothing unless a commit is under way, which is finished; lock, stream and backend are given back first.
+    deletes nothing unless a commit is under way, which is finished; lock and backend are given back first. The stream
+    is left to whoever opened it.
     """
 
     def __init__(
@@ -157,10 +158,11 @@ class Driver:
                 await self._receive()
             elif isinstance(event, _TO_ANSWER):
                 self._enter(Phase.WORK)
-                await self._answer(event)
+                # Before the answer: behind it, a cancellation could take away the reply to a commit just finished.
                 answered += 1
                 if not answered % _COMMANDS_AT_ONCE:
                     await trio.lowlevel.checkpoint()
+                await self._answer(event)
             else:
                 await self._farewell()
                 return "client closed"
@@ -185,7 +187,7 @@ class Driver:
                 self._out += self._connection.send(Data(chunk))
                 if len(self._out) >= _FLUSH_OCTETS:
                     await self._flush()
-                    self._enter(Phase.WORK)
+                self._enter(Phase.WORK)
             self._out += self._connection.send(EndOfBody(reply.octets))
         except LocalProtocolError as failure:
             logger.error("session %s: message broke off: %s", self._session.client.session, failure)
@@ -213,8 +215,9 @@ class Driver:
 
     async def _give_up_on_store(self) -> None:
         """The backend did not answer in time: say so, unless that would land inside a body."""
-        if self._connection.reply_owed and not self._connection.in_body:
-            self._out += self._connection.send(TOO_SLOW)
+        connection = self._connection
+        if connection.state is State.GREETING or (connection.reply_owed and not connection.in_body):
+            self._out += connection.send(TOO_SLOW)
             self._linger = True
             with trio.move_on_after(_FAREWELL_SECONDS):
                 await self._flush()

@@ -86,10 +86,16 @@ async def open_listeners(addresses: Iterable[str], *, backlog: int | None = None
         for address in addresses:
             opened += await _open(address, backlog)
     except BaseException:
-        for listener in opened:
-            await trio.aclose_forcefully(listener)
+        await close_all(opened)
         raise
     return opened
+
+
+async def close_all(listeners: Iterable[Pop3Listener | trio.SocketListener]) -> None:
+    """Close every one of them, even if this task is cancelled: `aclose_forcefully` would stop behind the first."""
+    with trio.CancelScope(shield=True):
+        for listener in listeners:
+            await listener.aclose()
 
 
 async def _open(address: str, backlog: int | None) -> list[Pop3Listener]:
@@ -117,8 +123,7 @@ async def open_tcp(host: str | None, port: int, *, backlog: int | None = None) -
         if len(ports) == 1:
             return [Pop3Listener(listener) for listener in listeners]
         # Port 0 was given once per address family: ask for the first one's port in all of them.
-        for listener in listeners:
-            await trio.aclose_forcefully(listener)
+        await close_all(listeners)
         try:
             candidates = await trio.open_tcp_listeners(ports.pop(), host=host, backlog=backlog)
         except OSError:

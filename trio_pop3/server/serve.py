@@ -16,7 +16,7 @@ import trio
 from ..backend import ApopAuthenticator, Backend, ClientInfo
 from ..sansio import Err, Pop3Connection, Profile, ResponseCode, Role
 from .driver import Driver
-from .listeners import Pop3Listener, open_listeners, open_tcp
+from .listeners import Pop3Listener, close_all, open_listeners, open_tcp
 from .options import DEFAULTS, Options, descriptors_allow
 from .peers import HostCounter, client_info
 
@@ -145,7 +145,7 @@ async def serve(
         max_connections_per_host: connections from one IPv4 address or IPv6 /64; more are refused. None for no limit.
         login_timeout: until a login must have succeeded, from the first octet on.
         idle_timeout: until the next command, after login; at least 600 (RFC 1939 section 3). `math.inf` for never.
-        command_timeout: for the backend to answer one call, or to give one piece of a message.
+        command_timeout: for the backend to do what one command needs, or to give one piece of a message.
         write_timeout: for the client to take 64 KiB.
         commit_timeout: for `commit`, `release` and `disconnect`, which nothing else cuts.
         drain_timeout: after `shutdown` is set, until what still runs is cancelled.
@@ -203,8 +203,7 @@ async def serve(
             server.drain()
             connections.cancel_scope.deadline = trio.current_time() + options.drain_timeout
     finally:
-        for listener in listeners:
-            await trio.aclose_forcefully(listener)
+        await close_all(listeners)
 
 
 async def _listeners(
@@ -214,8 +213,13 @@ async def _listeners(
         return await open_tcp(host, port, backlog=backlog)
     if not listen or isinstance(listen, str):
         raise ValueError("listen must be a sequence of at least one address or listener")
-    opened = await open_listeners((item for item in listen if isinstance(item, str)), backlog=backlog)
-    for item in listen:
-        if not isinstance(item, str):
-            opened.append(Pop3Listener(item) if isinstance(item, trio.SocketListener) else item)
-    return opened
+    ours = [
+        Pop3Listener(item) if isinstance(item, trio.SocketListener) else item
+        for item in listen
+        if not isinstance(item, str)
+    ]
+    try:
+        return ours + await open_listeners((item for item in listen if isinstance(item, str)), backlog=backlog)
+    except BaseException:
+        await close_all(ours)
+        raise

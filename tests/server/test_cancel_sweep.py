@@ -1,0 +1,185 @@
+"""P1: cancel, cut, or fail a session at every single await, and see that no mail is lost and no reply is false.
+
+Each sweep runs a whole dialogue once to count its awaits, then once for each of them with trouble exactly there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+import trio
+import trio.testing
+
+from trio_pop3.server.driver import Driver
+from trio_pop3.server.options import DEFAULTS
+
+from .helpers import LOCAL, LOGIN, BusyBackend, Script, StepCounter, mail_for_fred
+
+MAIL = (b"Subject: 1\r\n\r\none\r\n", b"Subject: 2\r\n\r\n" + b"two " * 30 + b"\r\n", b"", b"four\n")
+MARKED = {2, 4}
+WORK = (LOGIN, b"LIST\r\nUIDL 2\r\n", b"RETR 2\r\nRETR 3\r\n", b"TOP 1 1\r\n", b"DELE 2\r\nDELE 4\r\n")
+# How the client ends: with QUIT alone, behind the last DELE, with more behind it, cut short, or not at all.
+ENDINGS = {
+    "quit": (*WORK, b"QUIT\r\n"),
+    "pipelined": (b"".join(WORK) + b"QUIT\r\n",),
+    "more behind": (*WORK, b"QUIT\r\nNOOP\r\n"),
+    "half": (*WORK, b"QUIT\r"),
+    "none": WORK,
+}
+
+
+@dataclass
+class World:
+    """One run of a dialogue, with all that can be seen of it."""
+
+    script: Script
+    backend: BusyBackend = field(default_factory=lambda: BusyBackend(mail_for_fred(*MAIL)))
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    def run(self, hook: Callable[[int], None] | None = None) -> int:
+        """Run it to its end; the number of steps its task took. `hook` is called behind each with its number."""
+        counter = StepCounter(hook)
+
+        async def main() -> None:
+            counter.task = trio.lowlevel.current_task()
+            with self.scope:
+                async with self.script:
+                    await Driver(self.script, self.backend, LOCAL, DEFAULTS).run()
+
+        trio.run(main, instruments=[counter], clock=trio.testing.MockClock(autojump_threshold=0))
+        return counter.steps
+
+    @property
+    def removed(self) -> set[int]:
+        """Numbers of the messages that are gone. Uids count up from 1 like numbers do."""
+        return set(range(1, len(MAIL) + 1)) - {int(uid, 16) for uid in self.backend.inner.messages("fred")}
+
+    def judge(self, *, commit_may_fail: bool = False) -> None:
+        """What must hold, whatever happened."""
+        counts = self.backend.counts
+        assert self.removed <= MARKED, "unmarked mail is gone"
+        if b"QUIT\r\n" not in self.script.asked:
+            assert counts.commits_begun == 0, "a commit without a QUIT"
+        if not counts.commits_begun:
+            assert not self.removed, "mail is gone without a commit"
+        elif not commit_may_fail:
+            assert counts.commits_done == 1, "a commit was cut"
+            assert self.removed == MARKED, "a commit was not whole"
+        if b"+OK goodbye\r\n" in self.script.heard:
+            assert self.removed == MARKED, "the client was told so, and it is not true"
+        assert counts.releases == counts.opens, "not released once for each open"
+        assert counts.disconnects == counts.connects <= 1, "not disconnected once for each connect"
+        assert not self.backend.inner.locked("fred"), "the lock is held"
+        assert self.script.closed
+
+
+def endings() -> Iterator[tuple[tuple[bytes, ...], bool]]:
+    for segments in ENDINGS.values():
+        yield segments, False
+    yield WORK, True
+
+
+every_ending = pytest.mark.parametrize(
+    ("segments", "broken_end"), list(endings()), ids=[*ENDINGS, "reset"]
+)
+
+
+@every_ending
+def test_dialogue(segments: tuple[bytes, ...], broken_end: bool) -> None:
+    """The sweeps below sweep something: undisturbed, the dialogue does what it says."""
+    world = World(Script(*segments, broken_end=broken_end))
+    assert world.run() > 40
+    world.judge()
+    quits = b"QUIT\r\n" in b"".join(segments)
+    assert (world.removed == MARKED) is quits
+    assert (b"+OK goodbye\r\n" in world.script.heard) is quits
+    assert world.backend.counts.opens == 1
+
+
+@every_ending
+def test_cancelled_at_every_await(segments: tuple[bytes, ...], broken_end: bool) -> None:
+    """P1, E1, E2: whatever await a cancellation comes out of; a commit that began is finished and answered."""
+    steps = World(Script(*segments, broken_end=broken_end)).run()
+    begun = cut = 0
+    for at in range(steps + 1):
+        world = World(Script(*segments, broken_end=broken_end))
+        if not at:
+            world.scope.cancel()
+        world.run(lambda step, at=at, scope=world.scope: scope.cancel() if step == at else None)  # type: ignore[misc]
+        world.judge()
+        begun += world.backend.counts.commits_begun
+        cut += not world.backend.counts.commits_begun
+        if world.backend.counts.commits_begun:
+            assert world.script.heard.endswith(b"+OK goodbye\r\n")
+    assert cut >= 30
+    assert bool(begun) is (b"QUIT\r\n" in b"".join(segments))
+
+
+@every_ending
+@pytest.mark.parametrize("how", ["broken_at", "ends_at"])
+def test_connection_lost_at_every_operation(segments: tuple[bytes, ...], broken_end: bool, how: str) -> None:
+    """P1, A-33, E1: reset, or end of stream, in place of every read and every write."""
+    undisturbed = World(Script(*segments, broken_end=broken_end))
+    undisturbed.run()
+    for at in range(1, undisturbed.script.operations + 1):
+        wanted = {how: at}
+        world = World(Script(*segments, broken_end=broken_end, **wanted))  # type: ignore[arg-type]
+        world.run()
+        world.judge()
+        if b"QUIT\r\n" in world.script.asked:
+            assert world.removed == MARKED, "a QUIT that was read whole was not carried out"
+
+
+@every_ending
+def test_backend_fails_at_every_await(segments: tuple[bytes, ...], broken_end: bool) -> None:
+    """P1, I5, E2: an exception out of every await of the backend; `+OK` to QUIT is never a lie."""
+    calls = 0
+
+    async def count(where: str) -> None:
+        nonlocal calls
+        calls += 1
+        await trio.lowlevel.checkpoint()
+
+    undisturbed = World(Script(*segments, broken_end=broken_end))
+    undisturbed.backend.pause = count
+    undisturbed.run()
+    total, seen = calls, set()
+    assert total > 15
+    for at in range(1, total + 1):
+        calls = 0
+
+        async def fail(where: str, at: int = at) -> None:
+            await count(where)
+            if calls == at:
+                seen.add(where)
+                raise RuntimeError("no luck")
+
+        world = World(Script(*segments, broken_end=broken_end))
+        world.backend.pause = fail
+        world.run()
+        world.judge(commit_may_fail=True)
+    everywhere = {"connect", "authenticate", "open", "retrieve", "read", "release", "disconnect"}
+    assert seen == everywhere | ({"commit"} if b"QUIT\r\n" in b"".join(segments) else set())
+
+
+@every_ending
+def test_cancelled_while_the_store_fails(segments: tuple[bytes, ...], broken_end: bool) -> None:
+    """P1, I5: the store raises, and the cancellation comes meanwhile, at every await from the commit or end on."""
+
+    async def fail(where: str) -> None:
+        await trio.lowlevel.checkpoint()
+        if where in ("commit", "release", "disconnect"):
+            raise RuntimeError("no luck")
+
+    def world() -> World:
+        made = World(Script(*segments, broken_end=broken_end))
+        made.backend.pause = fail
+        return made
+
+    for at in range(1, world().run() + 1):
+        troubled = world()
+        troubled.run(lambda step, at=at, scope=troubled.scope: scope.cancel() if step == at else None)  # type: ignore[misc]
+        troubled.judge(commit_may_fail=True)
+        assert not troubled.removed
