@@ -17,8 +17,8 @@ import trio_pop3
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(?:<!-- ci: (?P<name>[a-z]+) -->\n)?```(?P<language>[a-z]*)\n(?P<code>.*?)```", re.DOTALL)
-# `.ci/run` itself makes environments with these two.
-RUN_BY_CI = {"serve", "test"}
+# Shell commands: `.ci/run` and `.ci/serve` run them as a reader would.
+RUN_BY_CI = {"serve", "admin", "existing", "test"}
 
 
 def blocks() -> dict[str, str]:
@@ -110,3 +110,44 @@ def test_block_backend(serving: Callable[..., None], tmp_path: Path) -> None:
 
     serving(BLOCKS["backend"], talk)
     assert not list((tmp_path / "inbox").iterdir())
+
+
+def test_block_inbox(serving: Callable[..., None]) -> None:
+    def talk(connect: POP3) -> None:
+        client = connect()
+        client.user("demo")
+        client.pass_("secret")
+        assert client.uidl()[1] == [b"1 a1", b"2 a2"]
+        assert client.retr(2)[1] == [b"Subject: second", b"", b"Hello again"]
+        client.dele(1)
+        client.quit()
+
+    serving(BLOCKS["inbox"], talk)
+
+
+def test_block_client(capsys: pytest.CaptureFixture[str]) -> None:
+    """The client block, with a server of ours where it expects one."""
+    backend = trio_pop3.MemoryBackend()
+    backend.add_user("demo", "secret")
+    backend.deliver("demo", b"Subject: One\n\n.\n")
+
+    async def serve_and_run(client_main: Callable[[], Any]) -> None:
+        async with trio.open_nursery() as nursery:
+            listeners = await nursery.start(partial(trio_pop3.serve, backend, listen=["127.0.0.1:0"]))
+            real_connect = trio_pop3.connect
+
+            def connect(host: str, port: int) -> Any:
+                assert (host, port) == ("127.0.0.1", 1110)
+                return real_connect(host, listeners[0].port)
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(trio_pop3, "connect", connect)
+                await client_main()
+            nursery.cancel_scope.cancel()
+
+    real_run = trio.run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trio, "run", lambda client_main: real_run(serve_and_run, client_main))
+        exec(compile(BLOCKS["client"], "block", "exec"), {"__name__": "__main__"})
+    assert "Subject: One" in capsys.readouterr().out
+    assert backend.messages("demo") == {}
