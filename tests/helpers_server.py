@@ -46,7 +46,8 @@ async def serve_stream(stream: trio.abc.Stream, backend: Backend) -> None:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client left
         finally:
-            await session.close("over")
+            with trio.move_on_after(5, shield=True):
+                await session.close("over")
 
 
 class Cut(trio.abc.Stream):

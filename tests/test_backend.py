@@ -17,8 +17,13 @@ def test_peers_are_shown_as_people_write_them(host: str | None, peer: str) -> No
     assert be.ClientInfo("1", host, 99).peer == peer
 
 
+def test_redaction_of_nothing_is_nothing() -> None:
+    """H6: an empty password is between all letters."""
+    assert be.PasswordCredentials("alice", "").redact("text") == "text"
+
+
 def test_redaction() -> None:
-    """P5, H8."""
+    """P5, H8; in every form of quoting: test_session_hostile."""
     credentials = be.PasswordCredentials("alice", "o'hunter\n2")
     assert credentials.redact(f"bad {credentials.password} and {credentials.password!r}").count("o'hunter") == 0
     assert be.ApopCredentials("alice", "<1@h>", b"x" * 16).redact("text") == "text"
@@ -40,6 +45,25 @@ def test_combine_takes_the_powers_of_both_halves() -> None:
         authenticate = users.authenticate
 
     assert not isinstance(be.combine(NoApop(), store), be.ApopAuthenticator)
+
+
+class Hooks:
+    async def connect(self, client: be.ClientInfo) -> None: ...
+
+    async def disconnect(self, client: be.ClientInfo, reason: str) -> None: ...
+
+
+class HookedUsers(Hooks, MemoryBackend):
+    pass
+
+
+def test_combine_takes_hooks_from_whoever_has_them() -> None:
+    """SEED 1.3: a hook that is there is called."""
+    for halves in ((HookedUsers(), MemoryBackend()), (MemoryBackend(), HookedUsers())):
+        assert isinstance(be.combine(*halves), be.ConnectionHooks)
+    assert not isinstance(be.combine(MemoryBackend(), MemoryBackend()), be.ConnectionHooks)
+    with pytest.raises(TypeError, match="only one half"):
+        be.combine(HookedUsers(), HookedUsers())
 
 
 def test_every_failure_has_a_text_for_the_client() -> None:

@@ -12,7 +12,7 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trio.testing import lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
+from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
 from tests.helpers_server import TIMESTAMP, Cut, serve_stream
 from trio_pop3 import MemoryBackend
@@ -46,12 +46,9 @@ Turn = tuple[bytes, bytes]
 GREETING = b"+OK ready\r\n"
 LOGIN: list[Turn] = [(b"USER u", b"+OK\r\n"), (b"PASS p", b"+OK\r\n")]
 PIPELINING: Turn = (b"CAPA", b"+OK\r\nPIPELINING\r\n.\r\n")
+# Seconds until a deadlock is a failure; nothing here waits for time to pass.
+PATIENCE = 60
 LOST = (trio.BrokenResourceError, trio.ClosedResourceError)
-
-
-@pytest.fixture(autouse=True)
-def impatient(autojump_clock: trio.testing.MockClock) -> None:
-    """A deadlock costs no time: the clock jumps to the next deadline when everybody waits."""
 
 
 class Script:
@@ -107,16 +104,16 @@ async def scripted(
     script = Script(theirs, [*LOGIN, *turns] if login and greeted else list(turns))
     script.endless = endless
 
-    async def serve() -> None:
+    async def play() -> None:
         await script.run(greeting)
         if eof:
             await theirs.aclose()
         else:
             await script.expect_silence()
 
-    with trio.fail_after(600):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve)
+            nursery.start_soon(play)
             async with Pop3Client(ours, **options) as client:
                 if greeted:
                     await client.greeting()
@@ -131,7 +128,7 @@ async def served(
 ) -> AsyncIterator[Pop3Client]:
     """A client of our own server side, over streams on which `send_all` waits until all of it was received."""
     ours, theirs = lockstep_stream_pair()
-    with trio.fail_after(600):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve_stream, Cut(theirs, theirs_at_once), backend)
             async with Pop3Client(Cut(ours, ours_at_once)) as client:
@@ -148,15 +145,15 @@ async def assert_broken(client: Pop3Client, script: Script) -> None:
     assert script.closed_by_client
 
 
-# --- greeting and login ------------------------------------------------------------------------------------------------
+# --- greeting and login ----------------------------------------------------------------------------------------------
 
 
 async def test_greeting() -> None:
     async with scripted(greeting=b"+OK hello <1.2@host>\r\n", greeted=False) as (client, _):
-        assert client.state is State.GREETING
+        states = [client.state]
         assert await client.greeting() == "hello <1.2@host>"
         assert client.timestamp == "<1.2@host>"
-        assert client.state is State.AUTHORIZATION
+        assert [*states, client.state] == [State.GREETING, State.AUTHORIZATION]
 
 
 async def test_greeting_is_read_once_and_first() -> None:
@@ -299,7 +296,7 @@ async def test_implementation_changes_nothing(name: bytes) -> None:
         assert script.ahead == 1
 
 
-# --- what the replies say -----------------------------------------------------------------------------------------------
+# --- what the replies say --------------------------------------------------------------------------------------------
 
 
 async def test_replies_with_something_behind() -> None:
@@ -375,7 +372,7 @@ async def test_garbage_ends_the_session(call: Call, command: bytes, reply: bytes
         await assert_broken(client, script)
 
 
-# --- messages -----------------------------------------------------------------------------------------------------------
+# --- messages --------------------------------------------------------------------------------------------------------
 
 
 async def test_dots() -> None:
@@ -435,14 +432,12 @@ async def test_leaving_by_an_exception() -> None:
     """Before the end it closes the connection; after the end there is nothing out of step."""
     turns = [(b"RETR 1", b"+OK\r\nx\r\n.\r\n"), (b"RETR 1", b"+OK\r\nx\r\n.\r\n")]
     async with scripted(*turns) as (client, script):
-        with pytest.raises(KeyError):
-            async with client.retrieve(1) as pieces:
-                async for _ in pieces:
-                    pass
-                raise KeyError
-        with pytest.raises(KeyError):
-            async with client.retrieve(1):
-                raise KeyError
+        for read in (True, False):
+            with pytest.raises(KeyError):  # noqa: PT012 - leaving a block is what this is about
+                async with client.retrieve(1) as pieces:
+                    if read:
+                        assert [piece async for piece in pieces] == [b"x\r\n"]
+                    raise KeyError
         await assert_broken(client, script)
 
 
@@ -476,7 +471,7 @@ async def test_too_large_a_message_for_a_reader_who_does_not_care() -> None:
         await assert_broken(client, script)
 
 
-# --- deleting -----------------------------------------------------------------------------------------------------------
+# --- deleting --------------------------------------------------------------------------------------------------------
 
 
 async def test_deleting_needs_dele_and_quit() -> None:
@@ -511,7 +506,7 @@ async def test_refused_quit() -> None:
         assert client.state is State.CLOSED
 
 
-# --- hostile servers ----------------------------------------------------------------------------------------------------
+# --- hostile servers -------------------------------------------------------------------------------------------------
 
 
 ENDLESS: list[tuple[Call, bytes, bytes]] = [
@@ -604,7 +599,7 @@ async def test_lost_connection() -> None:
             await client.noop()
 
 
-# --- tasks and cancellation ---------------------------------------------------------------------------------------------
+# --- tasks and cancellation ------------------------------------------------------------------------------------------
 
 
 async def _retrieve(client: Pop3Client) -> None:
@@ -629,7 +624,7 @@ CALLS: list[tuple[Call, bytes]] = [
 
 @pytest.mark.parametrize(("call", "command"), CALLS)
 @pytest.mark.parametrize("said", [b"", b"+O", b"+OK\r\n1 1"])
-async def test_cancelled_in_the_middle(call: Call, command: bytes, said: bytes) -> None:
+async def test_cancelled_in_the_middle(call: Call, command: bytes, said: bytes, autojump_clock: MockClock) -> None:
     """Nobody knows any more whose reply comes next, so the connection is closed, with nothing more said."""
     reply = said if b"\n" not in said or command in (b"CAPA", b"LIST", b"UIDL", b"RETR 1") else b"+"
     async with scripted((command, reply)) as (client, script):
@@ -639,7 +634,7 @@ async def test_cancelled_in_the_middle(call: Call, command: bytes, said: bytes) 
         await assert_broken(client, script)
 
 
-async def test_cancelled_while_the_greeting_is_due() -> None:
+async def test_cancelled_while_the_greeting_is_due(autojump_clock: MockClock) -> None:
     async with scripted(greeting=b"+O", greeted=False) as (client, script):
         with trio.move_on_after(10) as scope:
             await client.greeting()
@@ -685,7 +680,7 @@ async def test_closing_under_another_task() -> None:
             await client.aclose()
 
 
-# --- pipelining ---------------------------------------------------------------------------------------------------------
+# --- pipelining ------------------------------------------------------------------------------------------------------
 
 
 async def test_replies_in_order() -> None:
@@ -803,7 +798,7 @@ async def test_batch_cannot_be_written() -> None:
     ours, theirs = memory_stream_pair()
     await theirs.send_all(GREETING + b"+OK\r\n+OK\r\n+OK\r\nPIPELINING\r\n.\r\n")
     stream = Deaf(ours, 1)
-    with trio.fail_after(600):
+    with trio.fail_after(PATIENCE):
         async with Pop3Client(stream) as client:
             await client.greeting()
             await client.login("u", "p")
@@ -815,7 +810,7 @@ async def test_batch_cannot_be_written() -> None:
                 await client.noop()
 
 
-async def test_batch_cancelled() -> None:
+async def test_batch_cancelled(autojump_clock: MockClock) -> None:
     async with scripted(PIPELINING, (b"NOOP", b"+OK\r\n"), (b"NOOP", b"")) as (client, script):
         with trio.move_on_after(10) as scope:
             await client.pipeline([Noop()] * 2)
@@ -823,7 +818,7 @@ async def test_batch_cancelled() -> None:
         await assert_broken(client, script)
 
 
-# --- against our own server ---------------------------------------------------------------------------------------------
+# --- against our own server ------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=25)
@@ -857,16 +852,18 @@ async def test_any_mail_in_any_pieces(messages: list[bytes], seed: int) -> None:
     assert not backend.locked("u")
 
 
-# --- connecting ---------------------------------------------------------------------------------------------------------
+# --- connecting ------------------------------------------------------------------------------------------------------
 
 
 def test_connect() -> None:
     """Real sockets, real time: connect, greeting, a session, and the end of the block closes without a word."""
     backend = mailbox(LARGE)
+    backend.add_user("v", "p")
+    backend.deliver("v", LARGE)
 
     async def main() -> None:
         serve = partial(serve_stream, backend=backend)
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
                 listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
                 port = listeners[0].socket.getsockname()[1]
@@ -876,9 +873,7 @@ def test_connect() -> None:
                     assert await client.fetch(1) == LARGE
                     await client.dele(1)
                 async with connect("127.0.0.1", port, max_message=10) as client:
-                    while backend.locked("u"):  # until the server has seen the end of the first
-                        await trio.lowlevel.checkpoint()
-                    await client.login("u", "p")
+                    await client.login("v", "p")
                     with pytest.raises(RemoteProtocolError):
                         await client.fetch(1)
                 nursery.cancel_scope.cancel()
@@ -897,7 +892,7 @@ def test_connect_to_a_server_that_refuses() -> None:
         await stream.aclose()
 
     async def main() -> None:
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
                 listeners = await nursery.start(partial(trio.serve_tcp, refuse, 0, host="127.0.0.1"))
                 port = listeners[0].socket.getsockname()[1]
@@ -905,7 +900,7 @@ def test_connect_to_a_server_that_refuses() -> None:
                     async with connect("127.0.0.1", port):
                         raise AssertionError
                 nursery.cancel_scope.cancel()
-            with pytest.raises(OSError, match="failed to connect|refused"):
+            with pytest.raises(OSError, match="connect"):
                 async with connect("127.0.0.1", port):
                     raise AssertionError
 

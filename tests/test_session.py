@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from trio_pop3 import backend as be
 from trio_pop3.backends.memory import MemoryBackend
 from trio_pop3.replies import Multiline, safe_text
-from trio_pop3.sansio import Err, Retr, octets_of
+from trio_pop3.sansio import Err, Ok, Pass, Retr, User, octets_of
 from trio_pop3.session import Session
 
 from .driving import CLIENT, Dialogue, run
@@ -393,7 +394,7 @@ def test_a_vanished_message_among_others_is_no_offence(dialogue: Dialogue, memor
 
 @given(st.lists(messages, min_size=1, max_size=4), st.integers(0, 4))
 def test_what_is_announced_is_what_is_sent(mail: list[bytes], lines: int) -> None:
-    """P2, B1, B2, R1939-12, 40, 41: STAT = sum of LIST = octets of RETR; TOP is a prefix of RETR."""
+    """P2, B1, B2, B5, A-23, A-24, R1939-12, 40, 41: STAT = sum of LIST = octets of RETR; TOP is a prefix of RETR."""
     memory = MemoryBackend()
     memory.add_user("alice", "secret")
     for content in mail:
@@ -519,6 +520,7 @@ def test_a_stream_that_cannot_be_closed_changes_nothing(caplog: pytest.LogCaptur
 
 
 def test_retr_and_top_count_when_they_are_complete() -> None:
+    """A-21: TOP is not RETR, whoever asks what was retrieved."""
     session = Dialogue(Store([info()], streamed(b"x", end=OSError())))
     session.login()
     session.ask("RETR 1")
@@ -608,6 +610,45 @@ def test_quit_before_login_touches_nothing() -> None:
     store = Store()
     assert Dialogue(store).ask("QUIT") == b"+OK goodbye\r\n"
     assert store.calls == []
+
+
+@pytest.mark.parametrize("between", ["NOOP", "CAPA", "USER alice", "XYZZY", "PASS", ""])
+def test_pass_comes_right_behind_user(memory: MemoryBackend, between: str) -> None:
+    """R1939-66, 67, 72; A-15: a name that was given before something else is forgotten; CAPA alone asks nothing."""
+    session = Dialogue(memory)
+    assert session.ask("PASS secret").startswith(b"-ERR")
+    assert session.ask("USER").startswith(b"-ERR")
+    session.ask("USER alice")
+    session.ask(between)
+    assert session.ask("PASS secret").startswith(b"+OK" if between == "CAPA" else b"-ERR")
+
+
+@pytest.mark.parametrize("command", ["STAT", "LIST", "LIST 1", "RETR 1", "DELE 1", "NOOP", "RSET", "TOP 1 0", "UIDL"])
+def test_nothing_of_a_maildrop_before_login(command: str) -> None:
+    """R1939-48, D2: and the backend hears nothing of it."""
+    store = Store([info()])
+    assert Dialogue(store).ask(command).startswith(b"-ERR ")
+    assert store.calls == []
+
+
+@pytest.mark.parametrize("command", ["RETR", "DELE", "TOP 1", "TOP 1 -1", "TOP 1 x", "TOP x 1", "RETR -1", "DELE 1_0"])
+def test_arguments_that_are_none(dialogue: Dialogue, command: str) -> None:
+    """R1939-42, 56; B5, C3: no effect, and the session goes on."""
+    assert dialogue.ask(command).startswith(b"-ERR ")
+    assert dialogue.ask("STAT") == b"+OK 3 52\r\n"
+
+
+def test_the_order_is_that_of_arrival_in_every_session(memory: MemoryBackend) -> None:
+    """C7, R1939-27, F2."""
+    listings = []
+    for _ in range(3):
+        session = Dialogue(memory)
+        session.login()
+        listings.append(session.ask("UIDL").partition(b"\r\n")[2])
+        session.close()
+        memory.deliver("alice", b"more")
+    assert all(later.startswith(earlier.removesuffix(b".\r\n")) for earlier, later in pairwise(listings))
+    assert listings[2].count(b"\r\n") == 6
 
 
 def test_update_is_repeatable(memory: MemoryBackend) -> None:
@@ -712,8 +753,8 @@ def test_safe_text_is_one_line_and_no_code(text: str) -> None:
 def test_replies_can_be_driven_without_the_core(memory: MemoryBackend) -> None:
     """The session is usable by itself: command in, reply out."""
     session = Session(memory, CLIENT)
-    session._maildrop = run(memory.open("alice", CLIENT))
-    run(session._snapshot(session._maildrop))
+    run(session.respond(User("alice")))
+    assert run(session.respond(Pass(b"secret"))) == Ok("maildrop has 3 messages (52 octets)")
     reply = run(session.respond(Retr(1)))
     assert isinstance(reply, Multiline)
     assert run(session.respond(Retr(9))) == Err("no such message")

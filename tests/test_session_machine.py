@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -26,6 +29,8 @@ malformed = st.sampled_from(
     [b"", b"RETR", b"RETR x", b"QUIT x", b"STAT x", b"XYZZY", b"\xff\0", b"x" * 700, b"AUTH PLAIN"]
 )
 login = [("USER", "alice"), ("PASS", "secret")]
+# A command in words, or a line that is none.
+Script: TypeAlias = Sequence[tuple[str, ...] | bytes]
 clients = st.integers(0, 1)
 
 
@@ -58,14 +63,25 @@ class SessionMachine(RuleBasedStateMachine):
     def deliver(self, message: bytes) -> None:
         self.store.mail[self.backend.deliver("alice", message)] = message
 
-    @rule(client=clients, script=st.lists(commands, min_size=1, max_size=6), places=cuts)
-    def talk(self, client: int, script: list[tuple[str, ...]], places: list[int]) -> None:
-        """Pipelined commands, in any pieces."""
-        data = b"".join(" ".join(words).encode() + b"\r\n" for words in script)
+    @rule(client=clients, script=st.lists(commands | malformed, min_size=1, max_size=6), places=cuts)
+    def talk(self, client: int, script: Script, places: list[int]) -> None:
+        """Pipelined commands and nonsense, in any pieces."""
+        lines = [item if isinstance(item, bytes) else " ".join(item).encode() for item in script]
+        data = b"".join(line + b"\r\n" for line in lines)
         answers = b"".join(self.real[client].send(chunk) for chunk in cut(data, places) if chunk)
-        for words in script:
-            answers = self.compare(words, *self.model[client].command(*words), answers)
+        model = self.model[client]
+        for item in script:
+            if model.state == "over":
+                break  # what was sent behind QUIT is not even read
+            if isinstance(item, bytes):
+                model.malformed()
+                status, _, answers = answers.partition(b"\r\n")
+                assert status.startswith(b"-ERR "), (item, status)
+            else:
+                answers = self.compare(item, *model.command(*item), answers)
         assert answers == b""
+        if model.state == "over":
+            self.again(client)
 
     @rule(client=clients, script=st.lists(mailbox_commands, max_size=6), places=cuts)
     def log_in(self, client: int, script: list[tuple[str, ...]], places: list[int]) -> None:
@@ -79,18 +95,15 @@ class SessionMachine(RuleBasedStateMachine):
         holder = next(client for client in (0, 1) if self.store.holder is self.model[client])
         self.talk(holder, script, places)
 
-    @rule(client=clients, line=malformed)
-    def talk_nonsense(self, client: int, line: bytes) -> None:
-        reply = self.real[client].ask(line)
-        assert reply.startswith(b"-ERR ")
-        assert reply.index(b"\r\n") == len(reply) - 2
-        self.model[client].malformed()
-
-    @rule(client=clients)
-    def quit(self, client: int) -> None:
-        assert self.real[client].ask("QUIT") == b"+OK goodbye\r\n"
-        self.model[client].command("QUIT")
-        self.again(client)
+    @rule(
+        client=clients,
+        before=st.lists(mailbox_commands | malformed, max_size=4),
+        behind=st.lists(commands, max_size=2),
+        places=cuts,
+    )
+    def quit(self, client: int, before: Script, behind: Script, places: list[int]) -> None:
+        """With the last commands sent ahead of it, perhaps, and others behind it that are too late."""
+        self.talk(client, [*before, ("QUIT",), *behind], places)
 
     @rule(client=clients, last=st.sampled_from([b"", b"QUIT", b"DELE 1", b"DELE 1\r\nQUI"]))
     def lose(self, client: int, last: bytes) -> None:

@@ -71,9 +71,10 @@ class PasswordCredentials(Credentials):
     password: str = field(repr=False)
 
     def redact(self, text: str) -> str:
-        for shown in (self.password, repr(self.password)[1:-1]):
-            text = text.replace(shown, "********")
-        return text
+        octets = self.password.encode("utf-8", "surrogateescape")
+        quoted = (repr(self.password)[1:-1], ascii(self.password)[1:-1], repr(octets)[2:-1])
+        # A text that holds both kinds of quotes is shown with the single ones escaped.
+        return _hide(text, self.password, *quoted, *(form.replace("'", "\\'") for form in quoted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,16 @@ class ApopCredentials(Credentials):
         """Whether the digest was made with this secret; takes the same time whatever the answer."""
         octets = self.timestamp.encode() + secret.encode("utf-8", "surrogateescape")
         return hmac.compare_digest(hashlib.md5(octets, usedforsecurity=False).digest(), self.digest)
+
+    def redact(self, text: str) -> str:
+        return _hide(text, self.digest.hex(), self.digest.hex().upper(), repr(self.digest)[2:-1])
+
+
+def _hide(text: str, *secrets: str) -> str:
+    """The text without these, longest first, since one may be part of another."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, "********")
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +199,19 @@ class _Combined:
         self.open = store.open
         if isinstance(authenticator, ApopAuthenticator):
             self.authenticate_apop = authenticator.authenticate_apop
+        hooked = [half for half in (authenticator, store) if isinstance(half, ConnectionHooks)]
+        if len(hooked) > 1:
+            raise TypeError("only one half of a backend may have connection hooks")
+        for half in hooked:
+            self.connect = half.connect
+            self.disconnect = half.disconnect
 
 
 def combine(authenticator: Authenticator, store: Store) -> Backend:
-    """A backend that takes logins from one object and mail from another."""
+    """A backend that takes logins from one object and mail from another, and connection hooks from whoever has them.
+
+    Raises TypeError if both have: which of them may refuse is not for us to say.
+    """
     return _Combined(authenticator, store)
 
 

@@ -231,9 +231,7 @@ class Pop3Client(trio.abc.AsyncResource):
             await self._status(Retr(number))
             async with contextlib.aclosing(self._pieces(self._max_message)) as pieces:
                 yield pieces
-            if self._connection.in_body and not self._broken:
-                async for _ in self._pieces(self._max_message):
-                    pass
+            await self._drain()
 
     async def fetch(self, number: int) -> bytes:
         """A whole message."""
@@ -387,7 +385,14 @@ class Pop3Client(trio.abc.AsyncResource):
                 raise self._nonsense(f"the server sent more than {limit} octets")
             yield event.data
 
+    async def _drain(self) -> None:
+        """Throw away what is left of a message, so that the next reply is the next command's."""
+        if self._connection.in_body and not self._broken:
+            async for _ in self._pieces(self._max_message):
+                pass
+
     async def _body(self, limit: int | None) -> bytes:
+        """The rest of a multi-line reply, in one piece."""
         body = bytearray()
         async with contextlib.aclosing(self._pieces(limit)) as pieces:
             async for piece in pieces:

@@ -22,17 +22,24 @@ BAD_MAILDROP: Final = Err("the mail store returned an inconsistent maildrop", Re
 BAD_MESSAGE: Final = Err("the mail store returned a message of another size", ResponseCode.SYS_PERM)
 CLEARTEXT_REFUSED: Final = "login without encryption is not allowed here"
 
+# RFC 2449 section 8.1 and RFC 3206 section 4 allow these in replies to PASS, APOP and AUTH.
+_ONLY_AT_LOGIN: Final = frozenset({ResponseCode.AUTH, ResponseCode.IN_USE, ResponseCode.LOGIN_DELAY})
+
 
 def safe_text(text: str, default: str) -> str:
     """A reply text made from somebody else's words: one line, no controls, no leading bracket, never empty."""
-    text = _UNSAFE.sub(" ", text).strip().lstrip("[").strip()
+    text = _UNSAFE.sub(" ", text).strip().lstrip("[ ")
     return text or default
 
 
-def failure_reply(failure: BackendError) -> Err:
-    """The one place where typed failures become replies."""
-    text = failure.text if isinstance(failure, AuthenticationFailed) else safe_text(str(failure), failure.text)
-    return Err(text, failure.code)
+def failure_reply(failure: BackendError, *, login: bool = False) -> Err:
+    """The one place where typed failures become replies. Codes of a login are used at a login only."""
+    try:
+        text = "" if isinstance(failure, AuthenticationFailed) else str(failure)
+    except Exception:
+        text = ""  # made of something that cannot be shown
+    code = failure.code if login or failure.code not in _ONLY_AT_LOGIN else ResponseCode.SYS_TEMP
+    return Err(safe_text(text, "") or safe_text(failure.text, BackendError.text), code)
 
 
 class Owner(Protocol):
@@ -44,8 +51,8 @@ class Owner(Protocol):
     def delivered(self, octets: int | None) -> None:
         """A message was handed out whole, with its size; or its top, with None."""
 
-    async def close_source(self, source: AsyncIterator[bytes] | None) -> None:
-        """Close what a backend gave to read a message from."""
+    async def close_source(self, *opened: object) -> None:
+        """Close what a backend gave to read a message from: whatever of it has an `aclose`."""
 
 
 class BodyBroken(Exception):
@@ -85,7 +92,7 @@ class Multiline:
     Iterating raises BodyBroken if the backend fails or gives something else than octets.
     """
 
-    __slots__ = ("_cutter", "_owner", "_pending", "_position", "_source", "octets", "status")
+    __slots__ = ("_content", "_cutter", "_owner", "_pending", "_position", "_source", "octets", "status")
 
     def __init__(
         self,
@@ -94,6 +101,7 @@ class Multiline:
         first: bytes,
         source: AsyncIterator[bytes] | None = None,
         *,
+        content: object = None,
         octets: int | None = None,
         cutter: TopCutter | None = None,
     ) -> None:
@@ -103,6 +111,7 @@ class Multiline:
         self._pending = first
         self._position = 0
         self._source = source
+        self._content = content  # what the source iterates over, if that wants to be closed as well
         self._cutter = cutter
 
     def __aiter__(self) -> Multiline:
@@ -138,7 +147,7 @@ class Multiline:
 
     async def aclose(self) -> None:
         """Close what the backend opened. Never raises because of the backend: its failure is logged."""
-        await self._owner.close_source(self._source)
+        await self._owner.close_source(self._source, self._content)
 
 
 Reply: TypeAlias = Ok | Err | Multiline

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -74,6 +74,8 @@ _LINES_AT_ONCE: Final = 1000
 _MEASURED_WHOLE: Final = 256 * 1024
 
 _UID: Final = re.compile(r"[\x21-\x7e]{1,70}")
+# No store holds more, and a number without end could not be written.
+_MOST_OCTETS: Final = 2**63 - 1
 
 
 async def _no_checkpoint() -> None:
@@ -147,11 +149,15 @@ class Session:
         self._pending_user: str | None = None
         self._bad_in_a_row = 0
         self._maildrop: Maildrop | None = None
+        self._credentials: Credentials | None = None  # of the last login, for what must not be logged
         self._messages: tuple[MessageInfo, ...] = ()
+        # Read once and kept: what a backend says of a message later was never checked.
+        self._uids: tuple[str, ...] = ()
+        self._sizes: tuple[int, ...] = ()
         self._deleted: set[int] = set()
         self._deleted_octets = 0
         self._octets = 0
-        self._unavailable: set[Command] = set()
+        self._unavailable: set[int] = set()
 
     # --- life ------------------------------------------------------------------------------------------------------
 
@@ -188,10 +194,16 @@ class Session:
 
     async def close(self, reason: str) -> None:
         """Give everything back. Never deletes mail. Does nothing the second time."""
-        await self._release()
-        if self._connected and isinstance(self._backend, ConnectionHooks):
+        try:
+            await self._release()
+        finally:
+            await self._disconnect(reason)
+            self._credentials = None
+
+    async def _disconnect(self, reason: str) -> None:
+        backend = self._backend
+        if self._connected and isinstance(backend, ConnectionHooks):
             self._connected = False
-            backend = self._backend
             try:
                 await self._shielded(lambda: backend.disconnect(self.client, reason))
             except Exception as failure:
@@ -213,20 +225,21 @@ class Session:
             self.tally.retrieved += 1
             self.tally.retrieved_octets += octets
 
-    async def close_source(self, source: AsyncIterator[bytes] | None) -> None:
+    async def close_source(self, *opened: object) -> None:
         """Close what a backend gave to read a message from; a failure to close is logged and changes nothing."""
-        close: Callable[[], Awaitable[None]] | None = getattr(source, "aclose", None)
-        if close is not None:
-            try:
-                await self._shielded(close)
-            except Exception as failure:
-                self.log_failure("closing a message", failure)
+        for part in opened:
+            close: Callable[[], Awaitable[None]] | None = getattr(part, "aclose", None)
+            if close is not None:
+                try:
+                    await self._shielded(close)
+                except Exception as failure:
+                    self.log_failure("closing a message", failure)
 
-    def log_failure(self, doing: str, failure: BaseException, credentials: Credentials | None = None) -> None:
+    def log_failure(self, doing: str, failure: BaseException) -> None:
         """Log an exception of the backend with its traceback, and without the secret it may quote."""
         trace = "".join(traceback.format_exception(failure))
-        if credentials is not None:
-            trace = credentials.redact(trace)
+        if self._credentials is not None:
+            trace = self._credentials.redact(trace)
         logger.error("session %s: %s failed in the backend\n%s", self.client.session, doing, trace.rstrip())
 
     def _bad(self, reply: Err, *, fatal: bool = False) -> Err:
@@ -242,9 +255,10 @@ class Session:
 
     def _not_available(self, event: Command, reply: Err) -> Err:
         """A client that asks for a vanished message again and again must not go on for ever."""
-        if event in self._unavailable:
+        number = getattr(event, "number", 0)
+        if number in self._unavailable:
             return self._bad(reply)
-        self._unavailable.add(event)
+        self._unavailable.add(number)
         return reply
 
     # --- AUTHORIZATION ---------------------------------------------------------------------------------------------
@@ -273,51 +287,53 @@ class Session:
         self, authenticate: Callable[[Any, ClientInfo], Awaitable[str]], credentials: Credentials
     ) -> Reply:
         await self._release()  # of a login that was cancelled half-way, if there was one
+        self._credentials = credentials
         try:
             user = await authenticate(credentials, self.client)
             if not isinstance(user, str) or not user:
                 raise TypeError(f"authenticate must return a user name, not {type(user).__name__}")
             self._maildrop = await self._backend.open(user, self.client)
-        except AuthenticationFailed as failure:
-            self.tally.logins_failed += 1
-            if self.tally.logins_failed == self._max_auth_failures:
-                self.ended = "too many failed logins"
-            return failure_reply(failure)
-        except BackendError:
-            raise
-        except Exception as failure:
-            self.log_failure("login", failure, credentials)
-            return INTERNAL_ERROR
-        try:
-            await self._snapshot(self._maildrop)
+            messages = tuple(self._maildrop.messages)
         except Exception as failure:
             await self._release()
-            if isinstance(failure, BackendError):
-                raise
+            return self._refused(failure)
+        try:
+            await self._snapshot(messages)
+        except Exception as failure:
+            await self._release()
             self.log_failure("opening the maildrop", failure)
             return BAD_MAILDROP
         self.user = user
         return Ok(f"maildrop has {len(self._messages)} messages ({self._octets} octets)")
 
-    async def _snapshot(self, maildrop: Maildrop) -> None:
+    def _refused(self, failure: Exception) -> Err:
+        if isinstance(failure, AuthenticationFailed):
+            self.tally.logins_failed += 1
+            if self.tally.logins_failed == self._max_auth_failures:
+                self.ended = "too many failed logins"
+        elif not isinstance(failure, BackendError):
+            self.log_failure("login", failure)
+            return INTERNAL_ERROR
+        return failure_reply(failure, login=True)
+
+    async def _snapshot(self, messages: tuple[MessageInfo, ...]) -> None:
         """Take over the list of messages; nothing in it is trusted."""
-        messages = tuple(maildrop.messages)
-        uids: set[str] = set()
-        total = 0
+        sizes: dict[str, int] = {}
         for start in range(0, len(messages), _LINES_AT_ONCE):
             for message in messages[start : start + _LINES_AT_ONCE]:
                 uid, octets = message.uid, message.octets
-                if not isinstance(uid, str) or not _UID.fullmatch(uid):
+                if type(uid) is not str or not _UID.fullmatch(uid):
                     raise ValueError(f"a unique-id must be 1 to 70 characters in 0x21-0x7E: {uid!r:.200}")
-                if type(octets) is not int or octets < 2:
-                    raise ValueError(f"a size must be an int of at least 2 octets: {octets!r:.200} (uid {uid})")
-                uids.add(uid)
-                total += octets
+                if type(octets) is not int or not 2 <= octets <= _MOST_OCTETS:
+                    raise ValueError(f"a size must be an int from 2 to 2**63 - 1: {octets!r:.200} (uid {uid})")
+                sizes[uid] = octets
             await self._checkpoint()
-        if len(uids) != len(messages):
+        if len(sizes) != len(messages):
             raise ValueError("two messages have the same unique-id")
         self._messages = messages
-        self._octets = self.tally.octets = total
+        self._uids = tuple(sizes)
+        self._sizes = tuple(sizes.values())
+        self._octets = self.tally.octets = sum(self._sizes)
         self.tally.messages = len(messages)
 
     async def _capa(self, command: Capa) -> Reply:
@@ -332,42 +348,39 @@ class Session:
         return Ok(f"{len(self._messages) - len(self._deleted)} {self._octets - self._deleted_octets}")
 
     async def _list(self, command: List) -> Reply:
-        return self._listing(command.number, lambda message: message.octets)
+        return self._listing(command.number, self._sizes)
 
     async def _uidl(self, command: Uidl) -> Reply:
-        return self._listing(command.number, lambda message: message.uid)
+        return self._listing(command.number, self._uids)
 
-    def _listing(self, number: int | None, value: Callable[[MessageInfo], object]) -> Reply:
+    def _listing(self, number: int | None, values: tuple[object, ...]) -> Reply:
         if number is not None:
-            message = self._find(number)
-            return message if isinstance(message, Err) else Ok(f"{number} {value(message)}")
+            return self._missing(number) or Ok(f"{number} {values[number - 1]}")
         status = Ok(f"{len(self._messages) - len(self._deleted)} messages")
-        return Multiline(self, status, b"", Listing(self._slices(value), self._checkpoint))
+        return Multiline(self, status, b"", Listing(self._slices(values), self._checkpoint))
 
-    def _slices(self, value: Callable[[MessageInfo], object]) -> Iterator[bytes]:
+    def _slices(self, values: tuple[object, ...]) -> Iterator[bytes]:
         deleted = frozenset(self._deleted)
-        for start in range(0, len(self._messages), _LINES_AT_ONCE):
-            numbered = enumerate(self._messages[start : start + _LINES_AT_ONCE], start + 1)
-            yield "".join(f"{n} {value(m)}\r\n" for n, m in numbered if n not in deleted).encode("ascii")
+        for start in range(0, len(values), _LINES_AT_ONCE):
+            numbered = enumerate(values[start : start + _LINES_AT_ONCE], start + 1)
+            yield "".join(f"{n} {value}\r\n" for n, value in numbered if n not in deleted).encode("ascii")
 
     async def _retr(self, command: Retr) -> Reply:
-        message = self._find(command.number)
-        if isinstance(message, Err):
-            return message
-        return await self._open(message, Ok(f"{message.octets} octets"), octets=message.octets)
+        if missing := self._missing(command.number):
+            return missing
+        octets = self._sizes[command.number - 1]
+        return await self._open(command.number, Ok(f"{octets} octets"), octets=octets)
 
     async def _top(self, command: Top) -> Reply:
-        message = self._find(command.number)
-        if isinstance(message, Err):
-            return message
-        return await self._open(message, Ok("top of message follows"), cutter=TopCutter(command.lines))
+        if missing := self._missing(command.number):
+            return missing
+        return await self._open(command.number, Ok("top of message follows"), cutter=TopCutter(command.lines))
 
     async def _dele(self, command: Dele) -> Reply:
-        message = self._find(command.number)
-        if isinstance(message, Err):
-            return message
+        if missing := self._missing(command.number):
+            return missing
         self._deleted.add(command.number)
-        self._deleted_octets += message.octets
+        self._deleted_octets += self._sizes[command.number - 1]
         return Ok("message marked for deletion")
 
     async def _noop(self, command: Noop) -> Reply:
@@ -378,29 +391,31 @@ class Session:
         self._deleted_octets = 0
         return Ok(f"maildrop has {len(self._messages)} messages ({self._octets} octets)")
 
-    def _find(self, number: int) -> MessageInfo | Err:
+    def _missing(self, number: int) -> Err | None:
         if not 1 <= number <= len(self._messages):
             return NO_SUCH_MESSAGE
-        return DELETED_MESSAGE if number in self._deleted else self._messages[number - 1]
+        return DELETED_MESSAGE if number in self._deleted else None
 
     async def _open(
-        self, message: MessageInfo, status: Ok, *, octets: int | None = None, cutter: TopCutter | None = None
+        self, number: int, status: Ok, *, octets: int | None = None, cutter: TopCutter | None = None
     ) -> Reply:
         """A message with its first octets already in hand, so that a failure can still be an `-ERR`."""
         assert self._maildrop is not None
-        content = await self._maildrop.retrieve(message)
+        content = await self._maildrop.retrieve(self._messages[number - 1])
         if isinstance(content, bytes):
-            if len(content) <= _MEASURED_WHOLE and octets_of(content) != message.octets:
-                logger.error("session %s: uid %s is not of its announced size", self.client.session, message.uid)
+            if len(content) <= _MEASURED_WHOLE and octets_of(content) != self._sizes[number - 1]:
+                uid = self._uids[number - 1]
+                logger.error("session %s: uid %s is not of its announced size", self.client.session, uid)
                 return BAD_MESSAGE
             return Multiline(self, status, content, octets=octets, cutter=cutter)
         source = aiter(content)
+        rest = None if content is source else content
         try:
             first = checked_chunk(await anext(source, b""))
         except BaseException:
-            await self.close_source(source)
+            await self.close_source(source, rest)
             raise
-        return Multiline(self, status, first, source, octets=octets, cutter=cutter)
+        return Multiline(self, status, first, source, content=rest, octets=octets, cutter=cutter)
 
     # --- UPDATE ----------------------------------------------------------------------------------------------------
 

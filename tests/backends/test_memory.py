@@ -44,6 +44,23 @@ def test_changing_a_password_keeps_the_mail(memory: MemoryBackend) -> None:
     assert run(memory.authenticate(be.PasswordCredentials("alice", "other"), CLIENT)) == "alice"
 
 
+def test_a_maildrop_that_is_not_there_is_not_locked(memory: MemoryBackend) -> None:
+    """I9, R1939-24: as half of a combined backend it may be asked for users it does not have."""
+    with pytest.raises(KeyError):
+        run(memory.open("bob", CLIENT))
+    assert not memory.locked("bob")
+
+
+def test_a_message_that_somebody_else_removed_is_unavailable(memory: MemoryBackend) -> None:
+    """C5, C6, E6: and removing it again is success."""
+    memory.deliver("alice", b"x")
+    first = run(memory.open("alice", CLIENT))
+    run(first.commit(first.messages))
+    with pytest.raises(be.MessageUnavailable):
+        run(first.retrieve(first.messages[0]))
+    run(first.commit(first.messages))
+
+
 def test_unknown_users_are_key_errors(memory: MemoryBackend) -> None:
     for call in (lambda: memory.deliver("bob", b""), lambda: memory.messages("bob")):
         with pytest.raises(KeyError):

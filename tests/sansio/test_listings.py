@@ -14,7 +14,14 @@ from trio_pop3.sansio.listings import parse_capabilities, parse_numbers, parse_u
 
 @pytest.mark.parametrize(
     ("line", "numbers"),
-    [("2 320", (2, 320)), ("2 320 octets", (2, 320)), ("1 4294967296000", (1, 4294967296000)), ("02 007", (2, 7))],
+    [
+        ("2 320", (2, 320)),
+        ("2 320 octets", (2, 320)),
+        ("1 4294967296000", (1, 4294967296000)),
+        ("02 007", (2, 7)),
+        (" 2  320 ", (2, 320)),
+        ("0 0", (0, 0)),
+    ],
 )
 def test_numbers(line: str, numbers: tuple[int, int]) -> None:
     """R1939-78, A15, B3."""
@@ -23,6 +30,7 @@ def test_numbers(line: str, numbers: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("line", ["", "1", "x 1", "1 x", "+1 2", "1 -2", "1_0 2", "\u0661 2", "1 " + "9" * 20])
 def test_what_are_no_numbers(line: str) -> None:
+    """C3: nothing that `int` would take beyond ASCII digits."""
     with pytest.raises(RemoteProtocolError):
         parse_numbers(line)
 
@@ -30,11 +38,15 @@ def test_what_are_no_numbers(line: str) -> None:
 def test_unique_ids() -> None:
     """A12, A15: longer ones than allowed are taken, within reason."""
     assert parse_unique_id("1 abc") == (1, "abc")
-    assert parse_unique_id("1 " + "x" * 200) == (1, "x" * 200)
+    assert parse_unique_id("1 " + "x" * 512) == (1, "x" * 512)
+    assert parse_unique_id("1 !~ what a host appends") == (1, "!~")
 
 
-@pytest.mark.parametrize("line", ["", "1", "1 ", "x abc", "1 " + "x" * 600])
+@pytest.mark.parametrize(
+    "line", ["", "1", "1 ", "x abc", "1 " + "x" * 513, "1 a\x1fb", "1 a\x7f", "1 \u00e4", "1\tabc"]
+)
 def test_what_is_no_unique_id(line: str) -> None:
+    """A12, R1939-61: a unique-id is printable ASCII, and bounded."""
     with pytest.raises(RemoteProtocolError):
         parse_unique_id(line)
 
@@ -44,6 +56,12 @@ def test_capabilities() -> None:
     lines = ["top", "SASL PLAIN", "", "sasl SCRAM-SHA-256 PLAIN", "EXPIRE 60 USER"]
     expected = {"TOP": (), "SASL": ("PLAIN", "SCRAM-SHA-256"), "EXPIRE": ("60", "USER")}
     assert parse_capabilities(lines) == expected
+
+
+def test_a_capability_repeated_without_end() -> None:
+    """P4: joining costs no square of the lines; this one would take minutes."""
+    lines = [f"SASL {number}" for number in range(50_000)]
+    assert len(parse_capabilities(lines)["SASL"]) == 50_000
 
 
 @given(st.text(max_size=40))

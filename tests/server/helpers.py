@@ -125,7 +125,8 @@ class Script(trio.abc.HalfCloseableStream):
     """A client without a task: says one segment per read, keeps what it was sent, then ends or breaks.
 
     `broken_at` is the operation (a read or a write, counted from 1) at which the connection is lost; `ends_at` the one
-    from which on the client says nothing more.
+    from which on the client says nothing more. With `room` a write is like one to a socket whose buffer is not full:
+    cancelled before or not at all. Without, a cancellation that comes meanwhile leaves it undone.
     """
 
     def __init__(
@@ -134,11 +135,13 @@ class Script(trio.abc.HalfCloseableStream):
         broken_end: bool = False,
         broken_at: int | None = None,
         ends_at: int | None = None,
+        room: bool = True,
     ) -> None:
         self._segments = list(segments)
         self._broken_end = broken_end
         self._broken_at = broken_at
         self._ends_at = ends_at
+        self._room = room
         self.operations = 0
         self.asked = bytearray()  # what the server has read
         self.heard = bytearray()  # what left the server whole
@@ -167,10 +170,14 @@ class Script(trio.abc.HalfCloseableStream):
         return segment
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await trio.lowlevel.checkpoint()
+        if self._room:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await trio.lowlevel.checkpoint()
         self._operate()
         self.writes += 1
         self.heard += data
+        await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def wait_send_all_might_not_block(self) -> None:
         raise AssertionError("not used")

@@ -20,15 +20,6 @@ from trio_pop3.server import listeners as module
 from trio_pop3.server.listeners import Pop3Listener, open_listeners, open_tcp
 
 
-@pytest.fixture(autouse=True)
-def _nothing_left_open() -> Iterator[None]:
-    """I4: whatever happens in a test here, not one descriptor more is open after it."""
-    before = os.listdir("/proc/self/fd")
-    yield
-    gc.collect()
-    assert os.listdir("/proc/self/fd") == before
-
-
 @asynccontextmanager
 async def listening(*addresses: str, backlog: int | None = None) -> AsyncIterator[list[Pop3Listener]]:
     listeners = await open_listeners(addresses, backlog=backlog)
@@ -277,9 +268,7 @@ async def test_systemd(monkeypatch: pytest.MonkeyPatch, inherited: socket.socket
         assert listener.port == port
 
 
-@pytest.mark.parametrize(
-    ("pid", "count"), [(None, "1"), ("1", "1"), (str(os.getpid()), None), (str(os.getpid()), "x")]
-)
+@pytest.mark.parametrize(("pid", "count"), [(None, "1"), ("1", "1"), (str(os.getpid()), None), (str(os.getpid()), "x")])
 async def test_systemd_passed_nothing(monkeypatch: pytest.MonkeyPatch, pid: str | None, count: str | None) -> None:
     """Nor is what it passed to another process ours."""
     assert module._SYSTEMD_FIRST_FD == 3

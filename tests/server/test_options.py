@@ -92,9 +92,7 @@ def test_strict_never_gives_up_on_a_client() -> None:
     assert (strict.bad_command_budget, strict.login_budget) == (None, math.inf)
 
 
-@pytest.mark.parametrize(
-    ("soft", "places"), [(resource.RLIM_INFINITY, 10_000), (1024, 320), (67, 1), (64, 1), (3, 1)]
-)
+@pytest.mark.parametrize(("soft", "places"), [(resource.RLIM_INFINITY, 10_000), (1024, 320), (67, 1), (64, 1), (3, 1)])
 def test_places_leave_room_for_descriptors(monkeypatch: pytest.MonkeyPatch, soft: int, places: int) -> None:
     """Three descriptors for a session, some for the process; never less than one place."""
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (soft, resource.RLIM_INFINITY))

@@ -73,8 +73,9 @@ class MemoryBackend:
     async def open(self, user: str, client: ClientInfo) -> MemoryMaildrop:
         if user in self._locked:
             raise MaildropInUse
+        maildrop = MemoryMaildrop(user, self._mail[user], self._locked)
         self._locked.add(user)
-        return MemoryMaildrop(user, self._mail[user], self._locked)
+        return maildrop
 
 
 class MemoryMaildrop:

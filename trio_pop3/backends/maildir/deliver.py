@@ -10,7 +10,7 @@ from .names import new_name
 
 
 def make_maildir(path: str | os.PathLike[str]) -> None:
-    """Make a Maildir and the directories above it, for its owner only; what exists is left alone. Raises OSError."""
+    """Make a Maildir for its owner only, and the directories above it; what exists is left alone. Raises OSError."""
     os.makedirs(path, mode=0o700, exist_ok=True)
     for part in ("tmp", "new", "cur"):
         with contextlib.suppress(FileExistsError):
@@ -26,18 +26,22 @@ def deliver(maildir: str | os.PathLike[str], message: bytes | Iterable[bytes]) -
     root = os.fspath(maildir)
     unfinished = os.path.join(root, "tmp", new_name())
     fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    written = unfinished
     try:
         with open(fd, "wb") as file:
             size = sum(file.write(chunk) for chunk in chunks)
             file.flush()
             os.fsync(fd)
         name = f"{os.path.basename(unfinished)},S={size}"
-        os.rename(unfinished, os.path.join(root, "new", name))
+        finished = os.path.join(root, "new", name)
+        os.rename(unfinished, finished)
+        written = finished
+        sync_directory(os.fsencode(os.path.dirname(finished)))
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(unfinished)
+        # Also out of new/: the sender has been told of a failure and delivers again.
+        with contextlib.suppress(OSError):
+            os.unlink(written)
         raise
-    sync_directory(os.fsencode(os.path.join(root, "new")))
     return name
 
 

@@ -16,7 +16,9 @@ _SECONDS: Final = re.compile(rb"[0-9]{1,12}(?=\.|$)")
 _MICROSECONDS: Final = re.compile(rb"\.(?:[A-Z][0-9a-f]*)*?M([0-9]{1,6})")
 _UNSAFE_IN_HOST: Final = re.compile(r"[^A-Za-z0-9.-]")
 _HASH_DIGITS: Final = 40
-_HOST_OCTETS: Final = 20
+_UID_OCTETS: Final = 70
+# What `deliver` adds: `,S=` and a size of up to ten digits.
+_SIZE_OCTETS: Final = 13
 
 _sequence = itertools.count(1)
 
@@ -46,8 +48,10 @@ def arrival(base: bytes, modified: int) -> tuple[int, int, bytes]:
 
 
 def new_name() -> str:
-    """A base name no other delivery, process or host makes; short enough for a unique-id as it is."""
+    """A base name no other delivery, process or host makes; with its size behind it still a unique-id as it is."""
     now = time.time_ns()
-    host = _UNSAFE_IN_HOST.sub("-", socket.gethostname())[:_HOST_OCTETS] or "localhost"
     micro = now // 1000 % 1_000_000
-    return f"{now // 10**9}.M{micro:06d}P{os.getpid()}Q{next(_sequence)}R{secrets.token_hex(4)}.{host}"
+    stem = f"{now // 10**9}.M{micro:06d}P{os.getpid()}Q{next(_sequence)}R{secrets.token_hex(4)}."
+    # A host name cut short does no harm: the random part tells hosts apart.
+    host = _UNSAFE_IN_HOST.sub("-", socket.gethostname())[: _UID_OCTETS - _SIZE_OCTETS - len(stem)]
+    return stem + (host or "localhost")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import string
 from typing import Final
@@ -20,15 +21,18 @@ class PathPattern:
     """A path with `{user}`, `{local}` and `{domain}`, such as `/var/mail/vhosts/{domain}/{local}/Maildir`.
 
     `{local}` is what stands before the last `@` of the user name, or all of it; `{domain}` what stands behind it.
-    Raises ValueError for a pattern with other fields, or with none: all users would share one maildrop.
+    Raises ValueError for a pattern with other fields, with formats in them, or with none: all users would share one
+    maildrop.
     """
 
     def __init__(self, pattern: str) -> None:
         try:
-            fields = {name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None}
+            parts = [(name, spec, how) for _, name, spec, how in string.Formatter().parse(pattern) if name is not None]
         except ValueError as failure:
             raise ValueError(f"not a path pattern: {pattern!r} ({failure})") from None
-        if not fields or not fields <= _FIELDS:
+        fields = {name for name, _, _ in parts}
+        plain = not any(spec or how for _, spec, how in parts)
+        if not fields or not fields <= _FIELDS or not plain or "\0" in pattern:
             raise ValueError(f"a path pattern holds {{user}}, {{local}} or {{domain}}, and nothing else: {pattern!r}")
         self._pattern: Final = pattern
         self._fields: Final = fields
@@ -39,7 +43,13 @@ class PathPattern:
     def path_for(self, user: str) -> str | None:
         """The directory of a user; None if the name does not fit the pattern or could lead out of it."""
         local, at, domain = user.rpartition("@")
-        values = {"user": user, "local": local if at else user, "domain": domain}
+        # Without an @, rpartition would make a domain of it all.
+        values = {"user": user, "local": local, "domain": domain} if at else {"user": user, "local": user, "domain": ""}
         if not all(is_safe_component(values[field]) for field in self._fields):
             return None
-        return self._pattern.format_map(values)
+        path = self._pattern.format_map(values)
+        try:
+            os.fsencode(path)
+        except UnicodeEncodeError:
+            return None
+        return path

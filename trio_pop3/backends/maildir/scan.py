@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,96 +14,136 @@ from ...sansio import OctetCounter
 from .names import arrival, base_name, unique_id
 
 READ_OCTETS: Final = 256 * 1024
-# Files that other agents rename while we read the directories can be missed, so scan until two scans agree.
-_MOST_SCANS: Final = 5
+# How often to look for files that others keep renaming before giving up.
+MOST_LOOKS: Final = 8
+
+# What opening a thing that is no regular file ends in.
+_NO_MAIL: Final = (errno.EINVAL, errno.ELOOP, errno.ENXIO)
 
 
 @dataclass(frozen=True, slots=True)
 class MaildirMessage(MessageInfo):
-    """A message of a snapshot. `path` is where it was then; `base` finds it again."""
+    """A message of a snapshot. `base` finds its file, whatever it is called by now."""
 
     base: bytes
-    path: bytes
 
 
-def locate(maildir: bytes) -> dict[bytes, bytes]:
-    """Base name -> path of every message there is.
+class Whereabouts:
+    """Where the message files of a Maildir are: base name -> path below the Maildir, as of the last look.
 
-    readdir may leave out a file that is renamed meanwhile, so a base name counts as soon as one scan has seen it, and
-    scans are repeated until one brings nothing new. A later path wins: it is where the file was last.
-
-    Raises OSError if new/ or cur/ cannot be read.
+    Other agents rename files at any time, so a path is a hint and the base name the identity.
     """
-    found: dict[bytes, bytes] = {}
-    for _ in range(_MOST_SCANS):
-        seen = _scan_once(maildir)
-        settled = seen.keys() == found.keys()
-        found.update(seen)
-        if settled:
-            break
-    return found
+
+    __slots__ = ("maildir", "paths")
+
+    def __init__(self, maildir: bytes) -> None:
+        self.maildir: Final = maildir
+        self.paths: dict[bytes, bytes] = {}
+
+    def look(self) -> dict[bytes, bytes]:
+        """Look at the directories. Raises OSError if new/ or cur/ cannot be read.
+
+        readdir may leave out a file that is renamed meanwhile, so this goes on until two scans agree on the base
+        names, and what any of them has seen counts. A later path wins: it is where the file was last.
+        """
+        last = self._scan()
+        found = dict(last)
+        for _ in range(MOST_LOOKS):
+            seen = self._scan()
+            found.update(seen)
+            if seen.keys() == last.keys():
+                break
+            last = seen
+        self.paths = found
+        return found
+
+    def _scan(self) -> dict[bytes, bytes]:
+        # new/ first: a file moved to cur/ between the two is then seen in one of them at least, and in cur/ for good.
+        return {
+            base_name(name): b"%s/%s" % (part, name)
+            for part in (b"new", b"cur")
+            for name in os.listdir(b"%s/%s" % (self.maildir, part))
+            if not name.startswith(b".")
+        }
+
+    def path(self, base: bytes) -> bytes:
+        """The full path. Raises KeyError for a message the last look did not see."""
+        return b"%s/%s" % (self.maildir, self.paths[base])
+
+    def open(self, base: bytes) -> tuple[int, os.stat_result]:
+        """A descriptor of a message, wherever it is now, and its status.
+
+        Raises FileNotFoundError if it is gone, OSError if it cannot be opened.
+        """
+        for _ in range(MOST_LOOKS):
+            if base in self.paths:
+                try:
+                    return open_message(self.path(base))
+                except FileNotFoundError:
+                    pass  # renamed or gone
+            if base not in self.look():
+                raise FileNotFoundError(errno.ENOENT, "gone", base)
+        raise OSError(errno.EBUSY, "renamed again and again", base)
 
 
-def _scan_once(maildir: bytes) -> dict[bytes, bytes]:
-    # new/ first: a file moved to cur/ between the two is then seen in one of them at least, and in cur/ for good.
-    return {
-        base_name(name): b"%s/%s/%s" % (maildir, part, name)
-        for part in (b"new", b"cur")
-        for name in os.listdir(b"%s/%s" % (maildir, part))
-        if not name.startswith(b".")
-    }
+def open_message(path: bytes) -> tuple[int, os.stat_result]:
+    """A descriptor of a file and its status. Never follows a symbolic link, never waits for a FIFO.
 
-
-def open_message(path: bytes) -> int:
-    """A file descriptor of a message. Never follows a symbolic link, never waits for a FIFO.
-
-    Raises OSError; with ENOENT if the path is not there, with EINVAL if it is no regular file.
+    Raises OSError; EINVAL if it is no regular file.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+    except BaseException:
         os.close(fd)
-        raise OSError(errno.EINVAL, "not a regular file", os.fsdecode(path))
-    return fd
+        raise
+    return fd, status
 
 
 def measure(path: bytes) -> tuple[int, int]:
     """The exact size of a message as it will be sent, in octets, and its modification time. Raises OSError."""
-    fd = open_message(path)
+    fd, status = open_message(path)
     try:
         counter = OctetCounter()
         while chunk := os.read(fd, READ_OCTETS):
             counter.update(chunk)
-        return counter.finish(), int(os.fstat(fd).st_mtime)
+        return counter.finish(), int(status.st_mtime)
+    except OSError as failure:
+        failure.filename = path  # read does not say whose fault it was
+        raise
     finally:
         os.close(fd)
 
 
-def snapshot(maildir: bytes) -> list[MaildirMessage]:
+def snapshot(files: Whereabouts) -> list[MaildirMessage]:
     """Every message, oldest first, with its exact size. What is no regular file, or vanishes for good, is left out.
 
     Raises OSError if the directories or a message that is there cannot be read: mail that is there is never hidden.
     """
-    dated: list[tuple[tuple[int, int, bytes], MaildirMessage]] = []
-    for base, path in locate(maildir).items():
-        measured = _measure_wherever(maildir, base, path)
-        if measured is not None:
-            octets, modified, path = measured
-            dated.append((arrival(base, modified), MaildirMessage(unique_id(base), octets, base, path)))
-    dated.sort(key=lambda item: item[0])
-    return [message for _, message in dated]
+    measured: dict[bytes, tuple[int, int]] = {}
+    waiting: Iterable[bytes] = files.look()
+    for _ in range(MOST_LOOKS):
+        moved = [base for base in waiting if not _measure_into(measured, files, base)]
+        there = files.look() if moved else {}
+        waiting = [base for base in moved if base in there]
+        if not waiting:
+            break
+    else:
+        raise OSError(errno.EBUSY, "files are renamed again and again", files.maildir)
+    messages = [MaildirMessage(unique_id(base), octets, base) for base, (octets, _) in measured.items()]
+    messages.sort(key=lambda message: arrival(message.base, measured[message.base][1]))
+    return messages
 
 
-def _measure_wherever(maildir: bytes, base: bytes, path: bytes) -> tuple[int, int, bytes] | None:
-    for _ in range(_MOST_SCANS):
-        try:
-            return *measure(path), path
-        except OSError as failure:
-            if failure.errno in (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO):
-                return None
-            if failure.errno != errno.ENOENT:
-                raise
-        again = locate(maildir).get(base)
-        if again is None:
-            return None
-        path = again
-    raise OSError(errno.EBUSY, "renamed again and again", os.fsdecode(path))
+def _measure_into(measured: dict[bytes, tuple[int, int]], files: Whereabouts, base: bytes) -> bool:
+    """Measure a message if it is one; whether something was found in its place."""
+    try:
+        measured[base] = measure(files.path(base))
+    except FileNotFoundError:
+        return False
+    except OSError as failure:
+        if failure.errno not in _NO_MAIL:
+            raise
+    return True

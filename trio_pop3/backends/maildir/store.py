@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import trio
 
@@ -22,28 +22,25 @@ from ...backend import (
     PermanentFailure,
     TemporaryFailure,
 )
-from .deliver import sync_directory
 from .lock import MaildirLock
 from .paths import PathPattern
-from .scan import READ_OCTETS, MaildirMessage, locate, open_message, snapshot
+from .removal import Removal
+from .scan import READ_OCTETS, MaildirMessage, Whereabouts, snapshot
 
 logger = logging.getLogger("trio_pop3.maildir")
 
 RunSync = Callable[..., Awaitable[Any]]
 
-# Files removed in one go; between two goes a deadline may act.
-_REMOVED_AT_ONCE: Final = 200
-# A file that is renamed between our look at the directory and our unlink is looked for again, so many times.
-_MOST_ATTEMPTS: Final = 5
 # Disks do not get faster when more threads wait for them.
 _THREADS: Final = 16
 # What an administrator must mend; anything else may pass.
 _PERMANENT: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
-def in_threads() -> RunSync:
+def in_threads(limiter: trio.CapacityLimiter | None = None) -> RunSync:
     """Runs blocking functions in trio's worker threads, so many at a time. Cancelled, it waits for the function."""
-    limiter = trio.CapacityLimiter(_THREADS)
+    if limiter is None:
+        limiter = trio.CapacityLimiter(_THREADS)
 
     async def run_sync(work: Callable[..., Any], *args: Any) -> Any:
         return await trio.to_thread.run_sync(work, *args, limiter=limiter)
@@ -59,47 +56,52 @@ class MaildirStore:
     forget what they have fetched.
 
     Args:
-        pattern: see `PathPattern`.
-        run_sync: how blocking work is run; the default is worker threads.
+        pattern: see `PathPattern`, which may raise ValueError.
+        limiter: for the default worker threads.
+        run_sync: how blocking work is run instead. It must not return or raise while the work goes on.
     """
 
-    def __init__(self, pattern: str, *, run_sync: RunSync | None = None) -> None:
+    def __init__(
+        self, pattern: str, *, limiter: trio.CapacityLimiter | None = None, run_sync: RunSync | None = None
+    ) -> None:
         self._pattern: Final = PathPattern(pattern)
-        self._run_sync: Final = in_threads() if run_sync is None else run_sync
+        self._run_sync: Final = in_threads(limiter) if run_sync is None else run_sync
 
     async def open(self, user: str, client: ClientInfo) -> MaildirMaildrop:
         """Lock and snapshot in one go to a thread. Raises as `trio_pop3.backend.Store` says."""
         path = self._pattern.path_for(user)
         if path is None:
             # Not a name that can have mail here; whether it can log in elsewhere is nobody's business.
+            logger.warning("session %s: %a has no place in %r", client.session, user, self._pattern)
             raise AuthenticationFailed
-        # No await comes between the end of the thread and the end of this method: a lock cannot get lost.
-        maildrop: MaildirMaildrop = await self._run_sync(self._open, os.fsencode(path), client)
-        return maildrop
-
-    def _open(self, maildir: bytes, client: ClientInfo) -> MaildirMaildrop:
-        shown = os.fsdecode(maildir)
+        lock = MaildirLock(os.fsencode(path), client.session)
         try:
-            lock = MaildirLock(maildir, client.session)
-        except BlockingIOError:
-            raise MaildropInUse from None
-        except OSError as failure:
-            raise _unopened(shown, failure) from None
-        try:
-            return MaildirMaildrop(maildir, snapshot(maildir), lock, self._run_sync)
-        except OSError as failure:
-            lock.release()
-            raise _unopened(shown, failure) from None
+            messages, files = await self._run_sync(_opened, os.fsencode(path), lock)
         except BaseException:
+            # Failed, or cancelled when the thread had already finished: nobody else could give it back.
             lock.release()
             raise
+        return MaildirMaildrop(messages, files, lock, self._run_sync)
+
+
+def _opened(maildir: bytes, lock: MaildirLock) -> tuple[list[MaildirMessage], Whereabouts]:
+    files = Whereabouts(maildir)
+    try:
+        lock.acquire()
+        return snapshot(files), files
+    except BlockingIOError:
+        raise MaildropInUse from None
+    except OSError as failure:
+        lock.release()
+        raise _unopened(os.fsdecode(maildir), failure) from None
 
 
 def _unopened(path: str, failure: OSError) -> TemporaryFailure | PermanentFailure:
     if failure.errno == errno.ENOENT:
-        logger.error("%s is not a Maildir (%s): make it, or mount it", path, failure.strerror)
+        logger.error("%a is not a Maildir with new/ and cur/: make it, or mount it", path)
         return TemporaryFailure("the mail store is not available")
-    logger.error("cannot open the Maildir %s: %s (%s)", path, failure.strerror, failure.filename)
+    culprit = path if failure.filename is None else os.fsdecode(failure.filename)
+    logger.error("cannot open the Maildir %a: %s: %a", path, failure.strerror, culprit)
     kind = PermanentFailure if failure.errno in _PERMANENT else TemporaryFailure
     return kind("the mail store cannot be read")
 
@@ -108,88 +110,54 @@ class MaildirMaildrop:
     """One session's snapshot of a Maildir, and the lock on it."""
 
     def __init__(
-        self, maildir: bytes, messages: Sequence[MaildirMessage], lock: MaildirLock, run_sync: RunSync
+        self, messages: Sequence[MaildirMessage], files: Whereabouts, lock: MaildirLock, run_sync: RunSync
     ) -> None:
         self.messages = messages
-        self._maildir = maildir
+        self._files = files
         self._lock = lock
         self._run_sync = run_sync
 
     async def retrieve(self, message: MessageInfo) -> bytes | AsyncIterator[bytes]:
-        """A small message whole, in one go to a thread; a large one in pieces of 256 KiB."""
+        """A message of up to 256 KiB whole, in one go to a thread; a larger one in pieces of that size."""
         assert isinstance(message, MaildirMessage)
-        content: bytes | _Pieces = await self._run_sync(self._begin, message)
+        content: bytes | _Pieces = await self._run_sync(self._begin, message.base)
         return content
 
-    def _begin(self, message: MaildirMessage) -> bytes | _Pieces:
+    def _begin(self, base: bytes) -> bytes | _Pieces:
         try:
-            fd = self._open_wherever(message)
-        except OSError as failure:
-            self._unreadable(message, failure)
-        try:
-            first = os.read(fd, READ_OCTETS)
-            if len(first) < READ_OCTETS:
+            fd, status = self._files.open(base)
+            try:
+                first = os.read(fd, READ_OCTETS)
+            except BaseException:
                 os.close(fd)
-                return first
-        except OSError as failure:
-            os.close(fd)
-            self._unreadable(message, failure)
-        return _Pieces(fd, first, self._run_sync)
-
-    def _unreadable(self, message: MaildirMessage, failure: OSError) -> NoReturn:
-        if failure.errno != errno.ENOENT:
-            logger.error("cannot read %s: %s", os.fsdecode(message.path), failure.strerror)
-        raise MessageUnavailable from None
-
-    def _open_wherever(self, message: MaildirMessage) -> int:
-        try:
-            return open_message(message.path)
-        except FileNotFoundError:
-            path = locate(self._maildir).get(message.base)
-            if path is None:
                 raise
-            return open_message(path)
+        except FileNotFoundError:
+            raise MessageUnavailable from None
+        except OSError as failure:
+            where = os.path.join(self._files.maildir, self._files.paths.get(base, base))
+            logger.error("cannot read %a: %s", os.fsdecode(where), failure.strerror)
+            raise MessageUnavailable from None
+        if len(first) < status.st_size:
+            return _Pieces(fd, first, self._run_sync)
+        os.close(fd)
+        return first
 
     async def commit(self, deleted: Sequence[MessageInfo]) -> None:
-        """Remove the files wherever they are now, and sync the directories. What is gone already is a success."""
+        """Remove the files wherever they are now, and sync the directories. What is gone already is a success.
+
+        Cut by a deadline, it has removed some of them and no other, and can be repeated.
+        """
         if not deleted:
             return
-        remaining = 0
-        for start in range(0, len(deleted), _REMOVED_AT_ONCE):
-            remaining += await self._run_sync(self._remove, deleted[start : start + _REMOVED_AT_ONCE])
+        removal = Removal(self._files, [message.base for message in deleted if isinstance(message, MaildirMessage)])
         try:
-            await self._run_sync(self._sync)
+            while not await self._run_sync(removal.step):
+                pass
         except OSError as failure:
-            logger.error("cannot sync %s: %s", os.fsdecode(self._maildir), failure.strerror)
+            logger.error("cannot be sure what is gone from %a: %s", os.fsdecode(self._files.maildir), failure.strerror)
             raise CommitIncomplete(len(deleted)) from None
-        if remaining:
-            raise CommitIncomplete(remaining)
-
-    def _remove(self, messages: Sequence[MaildirMessage]) -> int:
-        """Remove these; returns how many could not be removed."""
-        paths = {message.base: message.path for message in messages}
-        failed = 0
-        for _ in range(_MOST_ATTEMPTS):
-            renamed = []
-            for base, path in paths.items():
-                try:
-                    os.unlink(path)
-                except FileNotFoundError:
-                    renamed.append(base)
-                except OSError as failure:
-                    logger.error("cannot remove %s: %s", os.fsdecode(path), failure.strerror)
-                    failed += 1
-            if not renamed:
-                return failed
-            # Renamed by somebody, or gone: only a look at the directories can tell.
-            there = locate(self._maildir)
-            paths = {base: there[base] for base in renamed if base in there}
-        return failed + len(paths)
-
-    def _sync(self) -> None:
-        # Both: what was gone already may have been removed by a session that did not live to sync it.
-        for part in (b"new", b"cur"):
-            sync_directory(self._maildir + b"/" + part)
+        if removal.remaining:
+            raise CommitIncomplete(removal.remaining)
 
     async def release(self) -> None:
         """Give the lock back."""
@@ -197,7 +165,7 @@ class MaildirMaildrop:
 
 
 class _Pieces:
-    """A file read in pieces, each in a thread. Closed at its end, by `aclose`, or when it is forgotten."""
+    """A file read in pieces, each in a thread. Closed at its end, on failure, by `aclose`, or when it is forgotten."""
 
     def __init__(self, fd: int, first: bytes, run_sync: RunSync) -> None:
         self._fd: int | None = fd
@@ -210,7 +178,11 @@ class _Pieces:
     async def __anext__(self) -> bytes:
         piece, self._first = self._first, None
         if piece is None and self._fd is not None:
-            piece = await self._run_sync(os.read, self._fd, READ_OCTETS)
+            try:
+                piece = await self._run_sync(os.read, self._fd, READ_OCTETS)
+            except BaseException:
+                self._close()
+                raise
         if not piece:
             self._close()
             raise StopAsyncIteration
@@ -230,10 +202,20 @@ class _Pieces:
 
 
 class MaildirBackend(MaildirStore):
-    """Maildirs, and somebody who knows the users: `MaildirBackend(pattern, PasswdFile(path))`."""
+    """Maildirs, and somebody who knows the users: `MaildirBackend(pattern, PasswdFile(path))`.
 
-    def __init__(self, pattern: str, authenticator: Authenticator, *, run_sync: RunSync | None = None) -> None:
-        super().__init__(pattern, run_sync=run_sync)
+    The arguments are those of `MaildirStore`. APOP is offered if the authenticator can check it.
+    """
+
+    def __init__(
+        self,
+        pattern: str,
+        authenticator: Authenticator,
+        *,
+        limiter: trio.CapacityLimiter | None = None,
+        run_sync: RunSync | None = None,
+    ) -> None:
+        super().__init__(pattern, limiter=limiter, run_sync=run_sync)
         self.authenticate = authenticator.authenticate
         if isinstance(authenticator, ApopAuthenticator):
             self.authenticate_apop = authenticator.authenticate_apop

@@ -1,0 +1,163 @@
+"""Delivery: whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_pop3.backends.maildir import deliver, make_maildir
+
+from .maildir_helpers import Box, child, open_files, uids
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    return Box(tmp_path)
+
+
+def everything(box: Box) -> list[str]:
+    """Every file below the Maildir."""
+    return [path.name for path in box.path.rglob("*") if path.is_file()]
+
+
+def test_a_maildir_is_made_for_its_owner_and_made_once(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    make_maildir(path)
+    deliver(path, b"kept\n")
+    make_maildir(os.fspath(path))
+    assert sorted(os.listdir(path)) == ["cur", "new", "tmp"]
+    assert {stat.S_IMODE(os.stat(p).st_mode) for p in (path, *path.iterdir())} == {0o700}
+    assert len(os.listdir(path / "new")) == 1
+
+
+def test_a_half_made_maildir_is_completed(tmp_path: Path) -> None:
+    (tmp_path / "x" / "new").mkdir(parents=True)
+    make_maildir(tmp_path / "x")
+    assert sorted(os.listdir(tmp_path / "x")) == ["cur", "new", "tmp"]
+
+
+@given(st.lists(st.binary(max_size=40), max_size=6))
+def test_what_is_delivered_is_what_is_there(tmp_path_factory: pytest.TempPathFactory, chunks: list[bytes]) -> None:
+    """P1, P2: octet for octet, and the size in the name is true."""
+    box = Box(tmp_path_factory.mktemp("box"))
+    name = deliver(box.path, iter(chunks))
+    whole = deliver(box.path, b"".join(chunks))
+    assert box.held() == {name: b"".join(chunks), whole: b"".join(chunks)}
+    assert name.endswith(f",S={sum(map(len, chunks))}")
+    assert everything(box) == os.listdir(box.path / "new")
+
+
+def test_the_name_is_the_unique_id_and_nobody_else_reads_the_file(box: Box) -> None:
+    """F2, F5: two that are equal are two."""
+    names = [deliver(box.path, b"same\n") for _ in range(3)]
+    assert uids(box.login()) == names
+    assert {stat.S_IMODE(os.stat(box.path / "new" / name).st_mode) for name in names} == {0o600}
+
+
+def test_everything_is_synced_in_order(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P1: the file before it has a name in new/, the directory before we say so."""
+    did: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def spy_fsync(fd: int) -> None:
+        did.append(os.readlink(f"/proc/self/fd/{fd}").removeprefix(str(box.path)).split("/")[1])
+        assert os.fstat(fd).st_size >= 5
+        fsync(fd)
+
+    def spy_rename(old: str, new: str) -> None:
+        did.append("rename")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", spy_fsync)
+    monkeypatch.setattr(os, "rename", spy_rename)
+    deliver(box.path, b"mail\n")
+    assert did == ["tmp", "rename", "new"]
+
+
+@pytest.mark.parametrize(("call", "nth"), [("open", 1), ("fsync", 1), ("rename", 1), ("open", 2), ("fsync", 2)])
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
+def test_a_failure_leaves_nothing(
+    box: Box, call: str, nth: int, error: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P1: the sender is told and delivers again; what was left would be there twice."""
+    real, calls = getattr(os, call), 0
+
+    def fail(*args: object, **options: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == nth:
+            raise OSError(error, os.strerror(error))
+        return real(*args, **options)
+
+    before = open_files()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with pytest.raises(OSError, match=os.strerror(error)):
+            deliver(box.path, b"mail\n")
+    assert calls == nth
+    assert everything(box) == []
+    assert open_files() == before
+
+
+def test_a_full_disk_in_the_middle_leaves_nothing(box: Box) -> None:
+    """P1: a real ENOSPC is a short write away; a file limit stands in for the disk."""
+    script = """
+import resource
+from trio_pop3.backends.maildir import deliver
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    deliver(box.path, [b"x" * 70_000] * 3)
+except OSError as failure:
+    print(failure.strerror, flush=True)
+"""
+    with child(box.root, script) as process:
+        out, _ = process.communicate(timeout=60)
+    assert out == "File too large\n"
+    assert everything(box) == []
+
+
+def test_a_sender_that_fails_leaves_nothing(box: Box) -> None:
+    """P1."""
+
+    def broken() -> Iterator[bytes]:
+        yield b"half a "
+        raise RuntimeError("the sender is gone")
+
+    before = open_files()
+    with pytest.raises(RuntimeError, match="gone"):
+        deliver(box.path, broken())
+    assert everything(box) == []
+    assert open_files() == before
+
+
+def test_where_there_is_no_maildir_nothing_is_made(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        deliver(tmp_path / "nobody", b"mail\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("call", "nth", "there"), [("fsync", 1, 0), ("rename", 1, 0), ("fsync", 2, 1)])
+def test_kill_9_leaves_it_whole_or_not_there(box: Box, call: str, nth: int, there: int) -> None:
+    """P1: killed before that call; what a client sees is whole, and tmp/ is never read."""
+    script = f"""
+from trio_pop3.backends.maildir import deliver
+real, left = os.{call}, {nth}
+def count(*args):
+    global left
+    left -= 1
+    return die() if not left else real(*args)
+os.{call} = count
+deliver(box.path, b"mail\\n" * 1000)
+"""
+    with child(box.root, script) as process:
+        assert process.wait(60) == -9
+    assert list(box.held().values()) == [b"mail\n" * 1000] * there
+    assert len(uids(box.login())) == there

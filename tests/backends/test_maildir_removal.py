@@ -1,0 +1,185 @@
+"""Removing what was marked and nothing else."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from trio_pop3.backends.maildir import removal
+from trio_pop3.backends.maildir.removal import Removal
+from trio_pop3.backends.maildir.scan import MOST_LOOKS, Whereabouts
+
+from .maildir_helpers import Box
+
+NAMES = ["1.a", "2.b", "3.c"]
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    box = Box(tmp_path)
+    for name in NAMES:
+        box.put(name, name.encode())
+    return box
+
+
+def files_of(box: Box) -> Whereabouts:
+    files = Whereabouts(box.octets_path)
+    files.look()
+    return files
+
+
+def remove(files: Whereabouts, bases: Iterable[bytes]) -> int:
+    """To the end; how many remain."""
+    work = Removal(files, bases)
+    while not work.step():
+        pass
+    return work.remaining
+
+
+def on_unlink(monkeypatch: pytest.MonkeyPatch, act: Callable[[bytes], None]) -> None:
+    """Do something just before a file is unlinked."""
+    real = os.unlink
+
+    def unlink(path: bytes) -> None:
+        act(path)
+        real(path)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+
+
+def test_what_is_marked_goes_and_the_rest_stays(box: Box) -> None:
+    """E10, P1: also what looks alike."""
+    for name in ("1.a,S=3", "1.", "1.ab"):
+        box.put(name, b"other")
+    box.put("1.a", b"being written", "tmp")
+    assert remove(files_of(box), [b"1.a", b"3.c"]) == 0
+    assert box.held() == {"2.b": b"2.b", "1.a,S=3": b"other", "1.": b"other", "1.ab": b"other"}
+    assert (box.path / "tmp" / "1.a").exists()
+
+
+def test_it_can_be_repeated(box: Box) -> None:
+    """E6: what is gone is a success."""
+    files = files_of(box)
+    assert remove(files, [b"1.a"]) == 0
+    assert remove(files, [b"1.a", b"9.never"]) == 0
+    assert sorted(box.held()) == ["2.b", "3.c"]
+
+
+def test_renamed_since_the_snapshot(box: Box) -> None:
+    """E5: found by base name."""
+    files = files_of(box)
+    box.move("new/1.a", "cur/1.a:2,")
+    box.move("new/2.b", "cur/2.b:2,FS")
+    assert remove(files, [b"1.a", b"2.b"]) == 0
+    assert list(box.held()) == ["3.c"]
+
+
+def test_renamed_under_our_hands(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E5: between our look and our unlink, more than once."""
+    moves = [("new/1.a", "cur/1.a:2,"), ("cur/1.a:2,", "cur/1.a:2,S"), ("cur/1.a:2,S", "new/1.a")]
+
+    def move(path: bytes) -> None:
+        if moves and b"1.a" in path:
+            box.move(*moves.pop(0))
+
+    on_unlink(monkeypatch, move)
+    assert remove(files_of(box), [b"1.a"]) == 0
+    assert sorted(box.held()) == ["2.b", "3.c"]
+
+
+def test_renamed_for_ever_is_reported(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E2: it ends, says that one remains, and the others are gone."""
+    names, tries = ["cur/1.a:2,S", "new/1.a"], []
+
+    def move(path: bytes) -> None:
+        if b"1.a" in path:
+            tries.append(path)
+            box.move(names[1], names[0])
+            names.reverse()
+
+    on_unlink(monkeypatch, move)
+    assert remove(files_of(box), [b"1.a", b"2.b"]) == 1
+    assert len(tries) == MOST_LOOKS
+    assert sorted(box.held()) == ["1.a", "3.c"]
+
+
+def test_a_message_that_is_there_twice_is_gone_from_both(box: Box) -> None:
+    """E10: some agents move by link and unlink; killed in between, they leave two names."""
+    os.link(box.path / "new" / "1.a", box.path / "cur" / "1.a:2,S")
+    assert remove(files_of(box), [b"1.a"]) == 0
+    assert sorted(box.held()) == ["2.b", "3.c"]
+
+
+def test_the_rest_is_tried_and_the_failure_counted(
+    box: Box, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """E2: tried once, logged once."""
+
+    def fail(path: bytes) -> None:
+        if path.endswith(b"2.b"):
+            raise OSError(errno.EIO, "Input/output error")
+
+    on_unlink(monkeypatch, fail)
+    assert remove(files_of(box), [name.encode() for name in NAMES]) == 1
+    assert list(box.held()) == ["2.b"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"cannot remove '{box.path}/new/2.b': Input/output error"
+    ]
+
+
+def test_a_failure_that_somebody_else_made_good_is_none(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E2: the directory says what remains, not our tally of errors."""
+    real = os.unlink
+
+    def unlink(path: bytes) -> None:
+        real(path)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    assert remove(files_of(box), [b"1.a"]) == 0
+
+
+def test_synced_when_it_says_so(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E2, P1: after the last unlink, both directories; also when all was gone before (E6)."""
+    did: list[str] = []
+    fsync = os.fsync
+
+    def spy(fd: int) -> None:
+        did.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}")))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    on_unlink(monkeypatch, lambda path: did.append("unlink"))
+    files = files_of(box)
+    for expected in (["unlink", "unlink", "new", "cur"], ["new", "cur"]):
+        did.clear()
+        assert remove(files, [b"1.a", b"2.b"]) == 0
+        assert did == expected
+
+
+@pytest.mark.parametrize("broken", ["fsync", "listdir"])
+def test_not_knowing_is_an_error(box: Box, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E2."""
+    files = files_of(box)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, broken, fail)
+    with pytest.raises(OSError, match="Input/output"):
+        remove(files, [b"1.a"])
+
+
+def test_in_steps(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P4, P1: a deadline may act between any two; what is removed then was marked."""
+    monkeypatch.setattr(removal, "_REMOVED_AT_ONCE", 1)
+    work = Removal(files_of(box), [b"1.a", b"3.c"])
+    assert not work.step()
+    assert sorted(box.held()) == ["2.b", "3.c"]
+    assert work.step()
+    assert sorted(box.held()) == ["2.b"]
+    assert work.remaining == 0
