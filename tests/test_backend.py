@@ -27,6 +27,7 @@ def test_redaction() -> None:
     credentials = be.PasswordCredentials("alice", "o'hunter\n2")
     assert credentials.redact(f"bad {credentials.password} and {credentials.password!r}").count("o'hunter") == 0
     assert be.ApopCredentials("alice", "<1@h>", b"x" * 16).redact("text") == "text"
+    assert be.Credentials("alice").redact("alice") == "alice"
 
 
 def test_combine_takes_the_powers_of_both_halves() -> None:

@@ -71,7 +71,7 @@ class Script:
             with suppress(*LOST):
                 await self.stream.send_all(reply)
                 while self.endless and expected == self.turns[-1][0]:
-                    await self.stream.send_all(reply)
+                    await self.stream.send_all(reply.partition(b"\r\n")[2] or reply)
 
     async def line(self) -> bytes:
         while b"\r\n" not in self.received:
@@ -521,11 +521,11 @@ ENDLESS: list[tuple[Call, bytes, bytes]] = [
 
 @pytest.mark.parametrize(("call", "command", "reply"), ENDLESS)
 async def test_endless_replies(call: Call, command: bytes, reply: bytes) -> None:
-    """A12, P4: whatever has no end is cut off; the rest of the reply is repeated for ever."""
+    """A12, P4: whatever has no end is cut off. What follows the status line is repeated for ever."""
     async with scripted(
         (command, reply), endless=True, pair=lockstep_stream_pair, max_listing=50_000, max_message=50_000
     ) as (client, script):
-        with pytest.raises(RemoteProtocolError):
+        with pytest.raises(RemoteProtocolError, match="octets|without end"):
             await call(client)
         await assert_broken(client, script)
 
@@ -810,6 +810,25 @@ async def test_batch_cannot_be_written() -> None:
                 await client.noop()
 
 
+async def test_batch_meets_garbage_while_it_is_written(autojump_clock: MockClock) -> None:
+    """A server that talks nonsense and reads no further holds nobody up."""
+    ours, theirs = lockstep_stream_pair()
+
+    async def play() -> None:
+        script = Script(theirs, [*LOGIN, PIPELINING])
+        await script.run(GREETING)
+        await theirs.receive_some(1)
+        await theirs.send_all(b"what?\r\n")
+
+    with trio.fail_after(PATIENCE):
+        async with Pop3Client(ours) as client, trio.open_nursery() as nursery:
+            nursery.start_soon(play)
+            await client.greeting()
+            await client.login("u", "p")
+            with pytest.raises(RemoteProtocolError, match="what"):
+                await client.pipeline([Noop()] * 2)
+
+
 async def test_batch_cancelled(autojump_clock: MockClock) -> None:
     async with scripted(PIPELINING, (b"NOOP", b"+OK\r\n"), (b"NOOP", b"")) as (client, script):
         with trio.move_on_after(10) as scope:
@@ -880,6 +899,28 @@ def test_connect() -> None:
 
     trio.run(main)
     assert len(backend.messages("u")) == 1
+
+
+def test_connect_passes_its_options_on() -> None:
+    turns = [*LOGIN, (b"RETR 1", b"+OK\r\nx\r\n.\n"), (b"LIST", b"+OK\r\n1 1\r\n2 1\r\n.\r\n")]
+
+    async def play(stream: trio.SocketStream) -> None:
+        async with stream:
+            await Script(stream, turns).run(GREETING)
+
+    async def main() -> None:
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                listeners = await nursery.start(partial(trio.serve_tcp, play, 0, host="127.0.0.1"))
+                port = listeners[0].socket.getsockname()[1]
+                async with connect("127.0.0.1", port, max_listing=8, lenient_terminator=True) as client:
+                    await client.login("u", "p")
+                    assert await client.fetch(1) == b"x\r\n"
+                    with pytest.raises(RemoteProtocolError, match="8 octets"):
+                        await client.list()
+                nursery.cancel_scope.cancel()
+
+    trio.run(main)
 
 
 def test_connect_to_a_server_that_refuses() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trio_pop3 import backend as be
 from trio_pop3.backends.memory import MemoryBackend
 from trio_pop3.replies import Multiline, safe_text
-from trio_pop3.sansio import Err, Ok, Pass, Retr, User, octets_of
+from trio_pop3.sansio import Dele, Err, Ok, Pass, Quit, Retr, User, octets_of
 from trio_pop3.session import Session
 
 from .driving import CLIENT, Dialogue, run
@@ -536,15 +536,17 @@ def test_retr_and_top_count_when_they_are_complete() -> None:
 
 def test_quit_commits_then_releases_then_answers() -> None:
     """A-32, R1939-49, 50, 53; E2, E5: by uid, ascending, before the reply exists."""
-    store = Store([info(n) for n in range(1, 5)])
-    session = Dialogue(store)
-    session.login()
-    for number in (3, 1):
-        session.ask(f"DELE {number}")
-    assert session.ask("QUIT") == b"+OK goodbye\r\n"
-    assert store.calls[-2:] == ["commit ['uid1', 'uid3']", "release"]
-    assert session.over
-    assert session.session.tally.removed == 2
+    store = Store([info(n) for n in range(1, 10)])
+    session = Session(store, CLIENT)
+    for command in (User("alice"), Pass(b"secret"), Dele(9), Dele(1)):
+        run(session.respond(command))
+    reply = run(session.respond(Quit()))
+    assert reply == Ok("goodbye")
+    assert store.calls[-2:] == ["commit ['uid1', 'uid9']", "release"]
+    assert session.ended == "quit"
+    assert session.tally.removed == 2
+    run(session.close("quit"))
+    assert store.calls.count("release") == 1
 
 
 def test_quit_commits_also_when_nothing_is_marked() -> None:

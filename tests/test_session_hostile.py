@@ -182,6 +182,21 @@ def test_a_message_that_is_cut_off_while_it_is_opened_is_closed() -> None:
     assert closed == ["content"]
 
 
+@pytest.mark.parametrize("command", ["RETR 1", "TOP 1 9"])
+@pytest.mark.parametrize("octets", [2, 2**18, 2**18 + 1])
+def test_a_wrong_size_is_an_error_while_that_can_be_said(octets: int, command: str) -> None:
+    """P2, B1: a message given whole is measured up to 256 KiB; beyond, a RETR of it is not finished."""
+    session = Dialogue(Store([info(1, 7)], b"x" * octets))
+    session.login()
+    reply = session.ask(command)
+    if octets <= 2**18:
+        assert reply == b"-ERR [SYS/PERM] the mail store returned a message of another size\r\n"
+        assert session.ask("NOOP").startswith(b"+OK")
+    elif command == "RETR 1":
+        assert session.broke_off
+        assert not reply.endswith(b"\r\n.\r\n")
+
+
 @given(messages, cuts)
 def test_streams_are_as_announced_in_any_pieces(message: bytes, places: list[int]) -> None:
     """P2, B1, A2, A-23, A-24."""
@@ -250,6 +265,14 @@ def test_no_failure_of_a_session_logs_its_password(secret: str, where: str, capl
         for form in shown(secret)[:4]:
             assert form.strip("b'\"") not in caplog.text.replace("********", "")
         caplog.clear()
+
+
+def test_a_session_that_is_over_keeps_no_password() -> None:
+    """P5."""
+    session = Dialogue(Store())
+    session.login()
+    session.close()
+    assert session.session._credentials is None
 
 
 def test_no_failure_logs_the_digest_of_an_apop(caplog: pytest.LogCaptureFixture) -> None:

@@ -94,8 +94,8 @@ class ApopCredentials(Credentials):
 
 
 def _hide(text: str, *secrets: str) -> str:
-    """The text without these, longest first, since one may be part of another."""
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+    """The text without these; what is empty hides nothing."""
+    for secret in filter(None, secrets):
         text = text.replace(secret, "********")
     return text
 

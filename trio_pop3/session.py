@@ -243,7 +243,6 @@ class Session:
         logger.error("session %s: %s failed in the backend\n%s", self.client.session, doing, trace.rstrip())
 
     def _bad(self, reply: Err, *, fatal: bool = False) -> Err:
-        self._pending_user = None
         self.tally.bad_commands += 1
         self._bad_in_a_row += 1
         if fatal:

@@ -50,6 +50,17 @@ def test_one_at_a_time_and_only_the_holder_releases(box: Box) -> None:
     assert held_by_nobody(box)
 
 
+def test_where_flock_does_not_tell_us_apart_from_ourselves(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R1939-21, I10: on NFS it is a lock of the whole process."""
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+    lock = MaildirLock(box.octets_path, "1")
+    lock.acquire()
+    assert not held_by_nobody(box)
+    assert not held_by_nobody(box)
+    lock.release()
+    assert held_by_nobody(box)
+
+
 def test_another_path_to_the_same_maildir_is_the_same_lock(box: Box) -> None:
     """R1939-21."""
     os.symlink(box.path, box.root / "alias")

@@ -128,6 +128,18 @@ def test_a_file_the_first_scan_missed_is_found_by_the_second(
     assert bases(box) == [b"1.a", b"2.b"]
 
 
+def test_a_file_that_only_one_scan_saw_counts(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C5, F9: two scans that agree can both have missed it; only opening it tells whether it is there."""
+    box.put("1.a")
+    box.put("2.b")
+    listed = before_scan(monkeypatch, lambda n: None)
+    spied: Listdir = os.listdir
+    monkeypatch.setattr(
+        os, "listdir", lambda path: [name for name in spied(path) if len(listed) <= 2 or name != b"1.a"]
+    )
+    assert bases(box) == [b"1.a", b"2.b"]
+
+
 def test_two_scans_do_when_nothing_happens(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     box.put("1.a")
     listed = before_scan(monkeypatch, lambda n: None)

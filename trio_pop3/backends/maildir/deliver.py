@@ -25,7 +25,7 @@ def deliver(maildir: str | os.PathLike[str], message: bytes | Iterable[bytes]) -
     chunks = (message,) if isinstance(message, bytes) else message
     root = os.fspath(maildir)
     unfinished = os.path.join(root, "tmp", new_name())
-    fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     written = unfinished
     try:
         with open(fd, "wb") as file:
@@ -47,7 +47,7 @@ def deliver(maildir: str | os.PathLike[str], message: bytes | Iterable[bytes]) -
 
 def sync_directory(path: bytes) -> None:
     """Make what was created, renamed or removed in a directory durable. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
     finally:

@@ -78,7 +78,8 @@ class MaildirStore:
         try:
             messages, files = await self._run_sync(_opened, os.fsencode(path), lock)
         except BaseException:
-            # Failed, or cancelled when the thread had already finished: nobody else could give it back.
+            # Failed, or cancelled when the thread had already finished. The thread is through in either case, so that
+            # nothing takes the lock behind our back.
             lock.release()
             raise
         return MaildirMaildrop(messages, files, lock, self._run_sync)
@@ -92,7 +93,6 @@ def _opened(maildir: bytes, lock: MaildirLock) -> tuple[list[MaildirMessage], Wh
     except BlockingIOError:
         raise MaildropInUse from None
     except OSError as failure:
-        lock.release()
         raise _unopened(os.fsdecode(maildir), failure) from None
 
 
