@@ -525,7 +525,7 @@ async def test_endless_replies(call: Call, command: bytes, reply: bytes) -> None
     async with scripted(
         (command, reply), endless=True, pair=lockstep_stream_pair, max_listing=50_000, max_message=50_000
     ) as (client, script):
-        with pytest.raises(RemoteProtocolError, match="octets|without end"):
+        with pytest.raises(RemoteProtocolError, match=r"octets|without end"):
             await call(client)
         await assert_broken(client, script)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,6 +15,12 @@ from trio_pop3.server import Pop3Listener, open_listeners, serve
 from trio_pop3.server.serve import Server
 
 from .helpers import Client
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let others run until something is so that nobody tells of."""
+    while not condition():
+        await trio.lowlevel.checkpoint()
 
 
 class Running:
@@ -48,8 +54,7 @@ class Running:
 
     async def idle(self) -> None:
         """Wait until every place is free again."""
-        while self.places.value != self.places.max_value:
-            await trio.lowlevel.checkpoint()
+        await until(lambda: self.places.value == self.places.max_value)
 
 
 @asynccontextmanager
@@ -78,7 +83,7 @@ async def handling(server: Server) -> AsyncIterator[Running]:
     listeners[0].places = server.places
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.serve_listeners, server.handle, listeners)
+            await nursery.start(trio.serve_listeners, server.handle, listeners)
             yield Running(listeners, nursery, trio.Event(), trio.Event())
             nursery.cancel_scope.cancel()
 

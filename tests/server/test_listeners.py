@@ -19,6 +19,8 @@ import trio.testing
 from trio_pop3.server import listeners as module
 from trio_pop3.server.listeners import Pop3Listener, open_listeners, open_tcp
 
+from .serving import until
+
 
 @asynccontextmanager
 async def listening(*addresses: str, backlog: int | None = None) -> AsyncIterator[list[Pop3Listener]]:
@@ -297,8 +299,7 @@ async def test_no_connection_is_accepted_without_a_place() -> None:
         ):
             assert places.value == 0
             nursery.start_soon(listener.accept)
-            while not places.statistics().tasks_waiting:
-                await trio.lowlevel.checkpoint()
+            await until(lambda: places.statistics().tasks_waiting == 1)
             nursery.cancel_scope.cancel()
         assert places.value == 0
         places.release()

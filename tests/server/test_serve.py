@@ -21,7 +21,7 @@ from trio_pop3.server.options import Options
 from trio_pop3.server.serve import Server, check_backend_shape
 
 from .helpers import PASSWORD, USER, BusyBackend, Client, contents, mail_for_fred
-from .serving import handling, serving
+from .serving import handling, serving, until
 
 # The module, which the function hides.
 MODULE = inspect.getmodule(serve)
@@ -207,8 +207,7 @@ async def test_shutdown_lets_commands_finish() -> None:
         await client.send(b"RETR 1\r\n")
         await asked.wait()
         running.shutdown.set()
-        while running.listeners[0].socket.fileno() != -1:
-            await trio.lowlevel.checkpoint()
+        await until(lambda: running.listeners[0].socket.fileno() == -1)
         assert not running.done.is_set()
         go.set()
         assert await client.rest() == b"+OK 5 octets\r\none\r\n.\r\n"
@@ -236,8 +235,7 @@ async def test_no_stop_cuts_a_commit(hard: bool) -> None:
             else:
                 running.shutdown.set()
             with trio.fail_after(10, shield=True):
-                while running.listeners[0].socket.fileno() != -1:
-                    await trio.lowlevel.checkpoint()
+                await until(lambda: running.listeners[0].socket.fileno() == -1)
                 for _ in range(10):
                     await trio.lowlevel.checkpoint()
                 assert not running.done.is_set()

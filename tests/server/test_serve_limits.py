@@ -19,7 +19,7 @@ from trio_pop3.server.options import Options
 from trio_pop3.server.serve import Server
 
 from .helpers import LOGIN, PASSWORD, USER, Client, mail_for_fred
-from .serving import handling, hears_nothing, reset, serving
+from .serving import handling, hears_nothing, reset, serving, until
 
 # The module, which the function hides.
 MODULE = inspect.getmodule(serve)
@@ -92,8 +92,7 @@ async def test_the_fourth_of_three_waits() -> None:
             for client in (one, two, three):
                 assert (await client.line()).startswith(b"+OK")
             async with running.client() as four:
-                while not running.places.statistics().tasks_waiting:
-                    await trio.lowlevel.checkpoint()
+                await until(lambda: running.places.statistics().tasks_waiting == 1)
                 assert running.places.value == 0
                 assert hears_nothing(four)
                 await two.ask(b"QUIT")
@@ -110,8 +109,7 @@ async def test_the_cap_is_one_for_all_listeners() -> None:
             await one.line()
             await two.line()
             async with running.client(2) as four:
-                while running.places.statistics().tasks_waiting < 2:
-                    await trio.lowlevel.checkpoint()
+                await until(lambda: running.places.statistics().tasks_waiting == 2)
                 assert hears_nothing(three)
                 assert hears_nothing(four)
                 reset(one)

@@ -60,10 +60,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def message(stream: IO[bytes]) -> Iterator[bytes]:
     """The message in pieces, without the `From ` line that some mailers put first. Raises Failure if there is none."""
-    first = stream.read(_CHUNK_OCTETS)
+    first = stream.readline(_CHUNK_OCTETS)
     if first.startswith(b"From "):
-        _, _, first = first.partition(b"\n")
-        first = first or stream.read(_CHUNK_OCTETS)
+        while first and not first.endswith(b"\n"):
+            first = stream.readline(_CHUNK_OCTETS)
+        first = stream.read(_CHUNK_OCTETS)
     if not first:
         raise Failure("there is no message on standard input", os.EX_DATAERR)
     yield first
