@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,16 +47,19 @@ def test_a_new_file_is_private(tmp_path: Path) -> None:
     assert (tmp_path / "users").stat().st_mode & 0o777 == 0o600
 
 
-def test_what_cannot_be_done(users: Path) -> None:
-    for work in (
-        lambda: add_user(str(users), "alice", "{PLAIN}x"),
-        lambda: change_password(str(users), "carol", "{PLAIN}x"),
-        lambda: remove_user(str(users), "carol"),
-        lambda: add_user(str(users), "carol", "{NOPE}x"),
-        lambda: add_user(str(users), "ca rol\nmallory", "x"),
-    ):
-        with pytest.raises(PasswdFileError):
-            work()
+@pytest.mark.parametrize(
+    ("work", "arguments"),
+    [
+        (add_user, ("alice", "{PLAIN}x")),
+        (change_password, ("carol", "{PLAIN}x")),
+        (remove_user, ("carol",)),
+        (add_user, ("carol", "{NOPE}x")),
+        (add_user, ("ca rol\nmallory", "x")),
+    ],
+)
+def test_what_cannot_be_done(users: Path, work: Callable[..., None], arguments: tuple[str, ...]) -> None:
+    with pytest.raises(PasswdFileError):
+        work(str(users), *arguments)
     assert users.read_text() == TEXT
 
 

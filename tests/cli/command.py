@@ -33,8 +33,7 @@ class Command:
         try:
             status = main([str(argument) for argument in arguments])
         except SystemExit as stop:  # argparse's own
-            assert isinstance(stop.code, int)
-            status = stop.code
+            status = int(stop.code or 0)
         captured = self._capsys.readouterr()
         outcome = Outcome(status, captured.out, captured.err)
         if status and status != 2:
