@@ -61,8 +61,10 @@ async def run_stub(report: Callable[[int], object]) -> None:
         report(listeners[0].socket.getsockname()[1])
 
 
-SERVERS: dict[str, Callable[[Callable[[int], object]], Awaitable[None]]] = {"trio_pop3": run_ours, "raw trio stub":
-run_stub}
+SERVERS: dict[str, Callable[[Callable[[int], object]], Awaitable[None]]] = {
+    "trio_pop3": run_ours,
+    "raw trio stub": run_stub,
+}
 
 
 @dataclass(frozen=True)

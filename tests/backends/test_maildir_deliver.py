@@ -83,9 +83,7 @@ def test_everything_is_synced_in_order(box: Box, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(("call", "nth"), [("open", 1), ("fsync", 1), ("rename", 1), ("open", 2), ("fsync", 2)])
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
-def test_a_failure_leaves_nothing(
-    box: Box, call: str, nth: int, error: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_leaves_nothing(box: Box, call: str, nth: int, error: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """P1: the sender is told and delivers again; what was left would be there twice."""
     real, calls = getattr(os, call), 0
 

@@ -245,9 +245,7 @@ def test_an_empty_maildir_is_empty(box: Box) -> None:
     assert taken(box) == []
 
 
-def test_open_finds_a_message_wherever_it_is_and_looks_once_for_all(
-    box: Box, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_open_finds_a_message_wherever_it_is_and_looks_once_for_all(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     """C6, P4: after an IMAP server has moved everything, one look serves all messages."""
     for n in range(5):
         box.put(f"{n}.x", b"%d\n" % n)

@@ -68,9 +68,7 @@ def failing(error: int) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("whole", [True, False])
 @given(mail=st.lists(messages, max_size=4))
-def test_list_stat_and_retr_agree(
-    tmp_path_factory: pytest.TempPathFactory, mail: list[bytes], whole: bool
-) -> None:
+def test_list_stat_and_retr_agree(tmp_path_factory: pytest.TempPathFactory, mail: list[bytes], whole: bool) -> None:
     """B1, P2, R1939-61: any octets, handed over whole or in tiny pieces."""
     box = Box(tmp_path_factory.mktemp("box"))
     for n, content in enumerate(mail):
@@ -551,9 +549,7 @@ def test_a_message_that_changes_its_size_is_never_passed_off_as_whole(
         dialogue.close()
 
 
-async def test_a_cancelled_read_is_over_before_the_file_is_closed(
-    box: Box, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_cancelled_read_is_over_before_the_file_is_closed(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     """I6: no thread reads a descriptor that somebody else has by now."""
     monkeypatch.setattr(store, "READ_OCTETS", 3)
     maildrop = await MaildirStore(f"{box.root}/{{user}}").open("alice", CLIENT)

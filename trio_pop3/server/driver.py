@@ -81,9 +81,7 @@ class Driver:
     ) -> None:
         self._stream = stream
         self._options = options
-        self._connection = Pop3Connection(
-            Role.SERVER, profile=options.profile, space_in_user=options.space_in_user
-        )
+        self._connection = Pop3Connection(Role.SERVER, profile=options.profile, space_in_user=options.space_in_user)
         self._session = Session(
             backend,
             client,
