@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -314,6 +315,38 @@ def test_capa_is_the_same_before_and_after_login(memory: MemoryBackend) -> None:
     tags = [line.split()[0] for line in before.split(b"\r\n")[1:-2]]
     assert tags == [b"USER", b"TOP", b"UIDL", b"PIPELINING", b"RESP-CODES", b"AUTH-RESP-CODE", b"IMPLEMENTATION"]
     assert session.ask("CAPA x").startswith(b"-ERR")  # R2449-05
+
+
+def test_capability_lines(memory: MemoryBackend) -> None:
+    """R2449-02, 07, 10, 43: short lines of single-spaced words; no dots in tags, and none begins with X."""
+    lines = Dialogue(memory).ask("CAPA").split(b"\r\n")[1:-2]
+    assert lines
+    for line in lines:
+        assert len(line) <= 510
+        assert re.fullmatch(rb"[!-~]+(?: [!-~]+)*", line)
+        tag = line.split()[0]
+        assert b"." not in tag
+        assert not tag.startswith(b"X")
+
+
+def test_every_command_has_a_reply_and_numbers_are_plain(dialogue: Dialogue) -> None:
+    """D14, A14, B4: RSET and NOOP included; ASCII decimals without sign or leading zero."""
+    for command in ("STAT", "LIST", "LIST 1", "UIDL", "UIDL 1", "RETR 1", "TOP 1 1", "DELE 1", "NOOP", "RSET", "CAPA"):
+        assert dialogue.ask(command).startswith(b"+OK ")
+    rows = [dialogue.ask("STAT")[4:-2], dialogue.ask("LIST 1")[4:-2], *dialogue.ask("LIST").split(b"\r\n")[1:-2]]
+    assert all(re.fullmatch(rb"[1-9][0-9]* [1-9][0-9]*", row) for row in rows)
+
+
+def test_a_message_of_headers_only_shows_its_end(memory: MemoryBackend) -> None:
+    """A7: with a blank line or without, RETR and TOP are the stored lines and then the terminator."""
+    memory.add_user("bob", "secret")
+    for content in (b"Subject: x\n\n", b"Subject: x\n", b"Subject: x"):
+        memory.deliver("bob", content)
+    session = Dialogue(memory)
+    session.login("bob")
+    asked = [f"{command} {n}{lines}" for n in (1, 2, 3) for command, lines in (("RETR", ""), ("TOP", " 0"))]
+    bodies = [session.ask(line).partition(b"\r\n")[2] for line in asked]
+    assert bodies == [b"Subject: x\r\n\r\n.\r\n"] * 2 + [b"Subject: x\r\n.\r\n"] * 4
 
 
 def test_listings(dialogue: Dialogue) -> None:

@@ -19,7 +19,7 @@ from .helpers import Client
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let others run until something is so that nobody tells of."""
-    while not condition():
+    while not condition():  # what is waited for happens in the kernel
         await trio.lowlevel.checkpoint()
 
 

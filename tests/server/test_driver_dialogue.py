@@ -455,3 +455,18 @@ async def test_two_sessions_share_nothing(autojump_clock: trio.testing.MockClock
         assert backend.locked("fred")
         assert (await first.ask(b"STAT")) == b"+OK 1 5\r\n"
     assert not backend.locked("fred")
+
+
+async def test_commands_behind_a_slow_login_wait_for_it(autojump_clock: trio.testing.MockClock) -> None:
+    """D15, A6: neither refused nor run early; and a terminator leaves whole."""
+
+    async def pause(where: str) -> None:
+        await trio.sleep(7 if where in ("authenticate", "open") else 0)
+
+    backend = BusyBackend(mail_for_fred(b"one\n"), pause)
+    async with driving(backend) as far:
+        await far.send(LOGIN + b"STAT\r\nRETR 1\r\nQUIT\r\n")
+        said = await far.rest()
+        assert said.splitlines()[3] == b"+OK 1 5"
+        assert said.endswith(b"one\r\n.\r\n+OK goodbye\r\n")
+        assert trio.current_time() >= 14

@@ -17,6 +17,7 @@ import trio
 from ..backend import Backend
 from ..backends.maildir import MaildirBackend
 from ..server import Options, Pop3Listener, open_listeners, serve
+from ..server.listeners import close_all
 from . import directory as layout
 from .failure import Failure, reason
 
@@ -105,14 +106,14 @@ async def _serve(arguments: argparse.Namespace, options: dict[str, Any]) -> None
     try:
         backend, introduction = _prepare(arguments, listeners)
         _warn_of_cleartext(listeners, arguments)
-        print(introduction, flush=True)
-        await _run_until_stopped(backend, listeners, options)
+        await _run_until_stopped(backend, listeners, options, introduction)
     finally:
-        for listener in listeners:
-            await trio.aclose_forcefully(listener)
+        await close_all(listeners)
 
 
-async def _run_until_stopped(backend: Backend, listeners: list[Pop3Listener], options: dict[str, Any]) -> None:
+async def _run_until_stopped(
+    backend: Backend, listeners: list[Pop3Listener], options: dict[str, Any], introduction: str
+) -> None:
     shutdown = trio.Event()
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -124,6 +125,8 @@ async def _run_until_stopped(backend: Backend, listeners: list[Pop3Listener], op
                     shutdown.set()
 
             nursery.start_soon(stop_on_signals)
+            # Only now is it true that Ctrl-C stops.
+            print(introduction, flush=True)
             await serve(backend, listen=listeners, shutdown=shutdown, **options)
             nursery.cancel_scope.cancel()
 
@@ -139,8 +142,7 @@ async def _listen(addresses: Sequence[str]) -> list[Pop3Listener]:
             except OSError as failure:
                 raise Failure(f"cannot listen on {address}: {_advice(failure)}") from None
     except BaseException:
-        for listener in listeners:
-            await trio.aclose_forcefully(listener)
+        await close_all(listeners)
         raise
     return listeners
 

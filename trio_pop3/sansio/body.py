@@ -33,7 +33,9 @@ class OctetCounter:
         """Count one more chunk of the stored message."""
         if not chunk:
             return
-        bare = chunk.count(b"\n") - chunk.count(CRLF)
+        bare = chunk.count(b"\n")
+        if b"\r" in chunk:
+            bare -= chunk.count(CRLF)
         if self._last == b"\r" and chunk.startswith(b"\n"):
             bare -= 1
         self.octets += len(chunk) + bare
