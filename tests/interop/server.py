@@ -38,16 +38,6 @@ AWKWARD = {
 }
 
 
-def canonical(stored: bytes) -> bytes:
-    """What a client must get: the definition of PROTOCOL 1.4, one octet at a time."""
-    out = bytearray()
-    for octet in stored:
-        if octet == 0x0A and out[-1:] != b"\r":
-            out.append(0x0D)
-        out.append(octet)
-    return bytes(out) if out.endswith(b"\r\n") else bytes(out) + b"\r\n"
-
-
 @dataclass
 class Mail:
     """A directory as `trio-pop3 serve` takes it, with one user."""

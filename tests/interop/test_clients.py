@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from .server import AWKWARD, PASSWORD, USER, Mail, Served, canonical, message, program, serving
+from ..sansio.test_body import canon
+from .server import AWKWARD, PASSWORD, USER, Mail, Served, message, program, serving
 
 BIG = {
     "20 MB": message("big", b"a line of mail, no longer than it should be, and again.\n" * 360_000),
@@ -54,8 +55,8 @@ def test_poplib_gets_every_message_to_the_octet(served: Served) -> None:
     for number, (stored, size) in enumerate(zip(AWKWARD.values(), listed, strict=True), 1):
         lines = client.retr(number)[1]
         # poplib takes off one line end: CR LF, or a bare LF.
-        assert b"\r\n".join(lines) + b"\r\n" == canonical(stored)
-        assert size == len(canonical(stored))
+        assert b"\r\n".join(lines) + b"\r\n" == canon(stored)
+        assert size == len(canon(stored))
     assert len({line.split()[1] for line in client.uidl()[1]}) == len(AWKWARD)
     client.quit()
     assert list(served.mail.held().values()) and len(served.mail.held()) == len(AWKWARD)
@@ -76,7 +77,7 @@ def test_big_messages_are_exact(name: str, tmp_path: Path, monkeypatch: pytest.M
     """A16: streamed intact, through poplib (its line limit raised, A17) and curl."""
     mail = Mail(tmp_path / "big")
     mail.put(BIG[name])
-    wanted = canonical(BIG[name])
+    wanted = canon(BIG[name])
     with serving(mail) as server:
         client = pop(server, monkeypatch)
         assert client.stat() == (1, len(wanted))
@@ -87,17 +88,17 @@ def test_big_messages_are_exact(name: str, tmp_path: Path, monkeypatch: pytest.M
 
 def test_curl_gets_every_message_to_the_octet(served: Served) -> None:
     for number, stored in enumerate(AWKWARD.values(), 1):
-        assert run(program("curl"), "-s", f"{served.url}/{number}").stdout == canonical(stored)
+        assert run(program("curl"), "-s", f"{served.url}/{number}").stdout == canon(stored)
 
 
 def test_curl_lists_and_sends_other_commands(served: Served) -> None:
     listing = run(program("curl"), "-s", f"{served.url}/").stdout.decode().split()
     assert listing[::2] == [str(n) for n in range(1, len(AWKWARD) + 1)]
-    assert listing[1::2] == [str(len(canonical(stored))) for stored in AWKWARD.values()]
+    assert listing[1::2] == [str(len(canon(stored))) for stored in AWKWARD.values()]
     uids = run(program("curl"), "-s", "-X", "UIDL", f"{served.url}/").stdout.decode().split()[1::2]
     assert uids == sorted(served.mail.held())
     top = run(program("curl"), "-s", "-X", "TOP 1 1", f"{served.url}/").stdout
-    assert canonical(AWKWARD["plain"]).startswith(top)
+    assert canon(AWKWARD["plain"]).startswith(top)
     assert top.endswith(b"\r\none\r\n")
     run(program("curl"), "-s", "-l", "-X", "DELE 1", f"{served.url}/", "-I")
     assert len(served.mail.held()) == len(AWKWARD) - 1
