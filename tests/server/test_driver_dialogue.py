@@ -86,7 +86,7 @@ def test_our_own_bug_ends_one_session(caplog: pytest.LogCaptureFixture, monkeypa
     backend = BusyBackend(mail_for_fred())
     monkeypatch.setattr("trio_pop3.sansio.Pop3Connection.next_event", lambda self: 1 / 0)
     run_script(Script(LOGIN), backend)
-    assert "this is a bug in trio_pop3" in caplog.text
+    assert "this should not have happened" in caplog.text
     assert "ZeroDivisionError" in caplog.text
     assert reason(caplog) == "'internal error'"
     assert backend.counts.disconnects == 1
@@ -470,3 +470,32 @@ async def test_commands_behind_a_slow_login_wait_for_it(autojump_clock: trio.tes
         assert said.splitlines()[3] == b"+OK 1 5"
         assert said.endswith(b"one\r\n.\r\n+OK goodbye\r\n")
         assert trio.current_time() >= 14
+
+
+class Foreign(BaseException):
+    """Like the cancellation of another event loop: no Exception, and not ours to act on."""
+
+
+@pytest.mark.parametrize("where", ["connect", "authenticate", "open", "retrieve", "read", "commit"])
+def test_what_is_no_exception_ends_one_connection(caplog: pytest.LogCaptureFixture, where: str) -> None:
+    """I5, P4: everything is given back, and nothing reaches the accept loop."""
+
+    async def pause(name: str) -> None:
+        if name == where:
+            raise Foreign
+
+    backend = BusyBackend(mail_for_fred(b"one\n"), pause)
+    run_script(Script(LOGIN + b"RETR 1\r\nQUIT\r\n"), backend)
+    assert reason(caplog) == "'internal error'"
+    assert "this should not have happened" in caplog.text
+    assert not backend.inner.locked("fred")
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_what_ends_a_program_ends_it(kind: type[BaseException]) -> None:
+    async def pause(name: str) -> None:
+        if name == "open":
+            raise kind
+
+    with pytest.raises(kind):
+        run_script(Script(LOGIN), BusyBackend(mail_for_fred(), pause))

@@ -243,7 +243,7 @@ async def test_connection_that_cannot_be_named(
                     assert await client.rest() == b""
         async with running.client() as client:
             assert (await client.line()).startswith(b"+OK")
-    assert ("this is a bug in trio_pop3" in caplog.text) is isinstance(failure, RuntimeError)
+    assert ("this should not have happened" in caplog.text) is isinstance(failure, RuntimeError)
 
 
 async def test_sessions_have_names_of_their_own(caplog: pytest.LogCaptureFixture) -> None:

@@ -119,9 +119,13 @@ class Driver:
             reason = await self._serve()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             reason = "connection lost"
-        except Exception:
+        except (trio.Cancelled, KeyboardInterrupt, SystemExit, BaseExceptionGroup):
+            # Not ours to stop: cancellation, alone or in company, and what ends a program.
+            raise
+        except BaseException:
+            # Ours, or one that a backend let out which is no Exception, such as another loop's cancellation.
             reason = "internal error"
-            logger.exception("session %s: this is a bug in trio_pop3", self._session.client.session)
+            logger.exception("session %s: this should not have happened", self._session.client.session)
         finally:
             await self._session.close(reason)
             self._log(reason)

@@ -58,8 +58,10 @@ class Server:
                     self._hosts.leave(client)
             else:
                 await self._refuse(stream, client)
-        except Exception:
-            logger.exception("this is a bug in trio_pop3")
+        except (trio.Cancelled, KeyboardInterrupt, SystemExit, BaseExceptionGroup):
+            raise
+        except BaseException:
+            logger.exception("this should not have happened")
         finally:
             self.places.release()
 
