@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -76,9 +77,9 @@ class Running:
     process: psutil.Process
 
     def cpu_seconds(self) -> float:
-        """User and system time used so far."""
-        times = self.process.cpu_times()
-        return float(times.user + times.system)
+        """Time on a processor so far, all threads together; the usual figures come in ticks of 10 ms."""
+        threads = pathlib.Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
     def resident(self) -> int:
         """Octets of resident memory."""

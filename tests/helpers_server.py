@@ -29,6 +29,7 @@ async def serve_stream(stream: trio.abc.Stream, backend: Backend) -> None:
             async for chunk in reply:
                 await stream.send_all(connection.send(Data(chunk)))
             await stream.send_all(connection.send(EndOfBody(reply.octets)))
+            reply.sent()
         finally:
             await reply.aclose()
 

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field
+from typing import Final
 
 from .sansio.test_body import canon
+
+# alice and her password, as PLAIN has them.
+GOOD: Final = base64.b64encode(b"\0alice\0secret").decode("ascii")
+CAPABILITIES: Final = [
+    b"USER", b"SASL SCRAM-SHA-256 SCRAM-SHA-1 PLAIN", b"UTF8 USER", b"LANG", b"TOP", b"UIDL", b"PIPELINING",
+    b"RESP-CODES", b"AUTH-RESP-CODE", b"IMPLEMENTATION trio_pop3",
+]  # fmt: skip
 
 
 @dataclass
@@ -21,20 +30,37 @@ class ModelSession:
 
     store: ModelStore
     state: str = "authorization"
+    language: str = "en"
     user: str | None = None
     snapshot: list[tuple[str, bytes]] = field(default_factory=list)
     marks: set[int] = field(default_factory=set)
 
-    def command(self, verb: str, *words: str) -> tuple[bool, list[bytes] | None]:
-        """The reply to a well-formed command."""
-        user, self.user = self.user, self.user if verb == "CAPA" else None
-        if verb == "CAPA":
-            return True, []
+    def command(self, verb: str, *words: str) -> tuple[bool | None, list[bytes] | None]:
+        """The reply to a well-formed command; None instead of a status is a challenge."""
+        user, self.user = self.user, self.user if verb in ("CAPA", "UTF8", "LANG") else None
+        if verb in ("CAPA", "UTF8", "LANG"):
+            return getattr(self, f"_{verb.lower()}")(*words)  # type: ignore[no-any-return]
         if verb == "QUIT":
             return self._quit()
-        if self.state == "authorization":
-            return self._authorization(verb, words, user), None
-        return getattr(self, f"_{verb.lower()}", self._refuse)(*words)
+        if self.state != "authorization":
+            return getattr(self, f"_{verb.lower()}", self._refuse)(*words)
+        if verb == "AUTH":
+            return self._begin(*words)
+        return self._authorization(verb, words, user), None
+
+    def response(self, line: bytes) -> bool:
+        """A line inside an exchange of PLAIN, whatever it would be elsewhere."""
+        self.state = "authorization"
+        return line == GOOD.encode() and self.authenticated("alice", "secret")
+
+    def authenticated(self, user: str, password: str) -> bool:
+        """What becomes of these credentials; however they came."""
+        if self.state != "authorization" or (user, password) != ("alice", "secret") or self.store.holder is not None:
+            return False
+        self.state = "transaction"
+        self.store.holder = self
+        self.snapshot = list(self.store.mail.items())
+        return True
 
     def malformed(self) -> None:
         """A line that is no command."""
@@ -49,12 +75,27 @@ class ModelSession:
         if verb == "USER" and user is None:
             self.user = words[0]
             return True
-        if verb == "PASS" and user == "alice" and words[0] == "secret" and self.store.holder is None:
-            self.state = "transaction"
-            self.store.holder = self
-            self.snapshot = list(self.store.mail.items())
-            return True
-        return False
+        return verb == "PASS" and user is not None and self.authenticated(user, words[0])
+
+    def _begin(self, *words: str) -> tuple[bool | None, list[bytes] | None]:
+        if not words:
+            return True, [b"SCRAM-SHA-256", b"SCRAM-SHA-1", b"PLAIN"]
+        if words == ("PLAIN",):
+            self.state = "authenticating"
+            return None, None
+        return words == ("PLAIN", GOOD) and self.authenticated("alice", "secret"), None
+
+    def _capa(self) -> tuple[bool, list[bytes]]:
+        return True, CAPABILITIES
+
+    def _utf8(self) -> tuple[bool, None]:
+        return True, None
+
+    def _lang(self, *tag: str) -> tuple[bool, list[bytes] | None]:
+        if not tag:
+            return True, [b"en English", b"de Deutsch"]
+        self.language = {"*": "en", "de-AT": "de", "de": "de"}.get(tag[0], self.language)
+        return tag[0] in ("*", "de-AT", "de"), None
 
     def _refuse(self, *_: str) -> tuple[bool, None]:
         return False, None

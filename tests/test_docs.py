@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import poplib
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio
+import trustme
 
 import trio_pop3
 
@@ -18,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(?:<!-- ci: (?P<name>[a-z]+) -->\n)?```(?P<language>[a-z]*)\n(?P<code>.*?)```", re.DOTALL)
 # Shell commands: `.ci/run` and `.ci/serve` run them as a reader would.
-RUN_BY_CI = {"serve", "admin", "existing", "test"}
+RUN_BY_CI = {"serve", "admin", "existing", "tls", "test"}
 
 
 def blocks() -> dict[str, str]:
@@ -76,6 +79,25 @@ def test_every_block_is_known() -> None:
 def test_readme_backend_is_short() -> None:
     """The synthetic-mail backend stands in 15 lines or less."""
     assert len(BLOCKS["callbacks"].splitlines()) <= 15
+
+
+def test_block_certificates(tmp_path: Path) -> None:
+    """The command of docs/tls.md, with paths and ports of our own."""
+    issued = trustme.CA().issue_cert("pop.example.org")
+    (tmp_path / "fullchain.pem").write_bytes(issued.cert_chain_pems[0].bytes())
+    (tmp_path / "privkey.pem").write_bytes(issued.private_key_pem.bytes())
+    (tmp_path / "users").write_text("alice@example.org:{PLAIN}secret\n")
+    places = {"/etc/ssl/pop.example.org": tmp_path, "/etc/dovecot": tmp_path, "/var/mail/vhosts": tmp_path}
+    code = BLOCKS["certificates"].replace("trio-pop3", f"{sys.executable} -m trio_pop3", 1)
+    for place, ours in (*places.items(), ("*:110", "127.0.0.1:0"), ("*:995", "127.0.0.1:0")):
+        assert place in code
+        code = code.replace(place, str(ours))
+    with subprocess.Popen(["bash", "-c", f"exec {code}"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        process.terminate()
+    assert re.search(r"Serving 1 user of .* on 127\.0\.0\.1:\d+, 127\.0\.0\.1:\d+,tls\. Ctrl-C stops\.", said)
+    assert process.returncode == 0
 
 
 def test_block_callbacks(serving: Callable[..., None]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,19 +13,20 @@ from hypothesis import strategies as st
 
 from trio_pop3 import backend as be
 from trio_pop3.backends.memory import MemoryBackend
+from trio_pop3.languages import GERMAN, LANGUAGES, Language
 from trio_pop3.replies import Multiline, safe_text
-from trio_pop3.sansio import Dele, Err, Ok, Pass, Quit, Retr, User, octets_of
+from trio_pop3.sansio import Auth, Challenge, Dele, Err, Ok, Pass, Profile, Quit, Retr, User
+from trio_pop3.sasl import scram
 from trio_pop3.session import Session
 
-from .driving import CLIENT, Dialogue, run
-from .sansio.strategies import messages
-from .sansio.test_body import canon
+from .driving import BOUND, CLIENT, OVER_TLS, REMOTE, CountingGate, Dialogue, Store, info, run
 
+CODES = re.compile(rb"^\S+|\[[A-Z/-]+\]")
+WRONG_STATE = b"-ERR command not valid in this state\r\n"
 MAIL = [b"Subject: one\n\nfirst\n", b"Subject: two\r\n\r\n.\r\nsecond", b""]
 
 
-@pytest.fixture
-def memory() -> MemoryBackend:
+def filled() -> MemoryBackend:
     mail = MemoryBackend()
     mail.add_user("alice", "secret")
     for content in MAIL:
@@ -34,55 +34,14 @@ def memory() -> MemoryBackend:
     return mail
 
 
+memory = pytest.fixture(filled)
+
+
 @pytest.fixture
 def dialogue(memory: MemoryBackend) -> Dialogue:
     session = Dialogue(memory)
     assert session.login().startswith(b"+OK ")
     return session
-
-
-class Store:
-    """A backend that can be made to do anything."""
-
-    def __init__(self, mail: Sequence[object] = (), content: Any = b"x") -> None:
-        self.mail = mail
-        self.content = content
-        self.calls: list[str] = []
-        self.fail: dict[str, BaseException] = {}
-
-    def _step(self, name: str) -> None:
-        self.calls.append(name)
-        if name in self.fail:
-            raise self.fail[name]
-
-    async def authenticate(self, credentials: be.Credentials, client: be.ClientInfo) -> str:
-        self._step("authenticate")
-        return credentials.user
-
-    async def open(self, user: str, client: be.ClientInfo) -> Store:
-        self._step("open")
-        return self
-
-    @property
-    def messages(self) -> Any:
-        self._step("messages")
-        return self.mail
-
-    async def retrieve(self, message: be.MessageInfo) -> Any:
-        self._step("retrieve")
-        return self.content() if callable(self.content) else self.content
-
-    async def commit(self, deleted: Sequence[be.MessageInfo]) -> None:
-        self.calls.append(f"commit {[message.uid for message in deleted]}")
-        if "commit" in self.fail:
-            raise self.fail["commit"]
-
-    async def release(self) -> None:
-        self._step("release")
-
-
-def info(number: int = 1, octets: int = 3) -> be.MessageInfo:
-    return be.MessageInfo(f"uid{number}", octets)
 
 
 # --- AUTHORIZATION -------------------------------------------------------------------------------------------------
@@ -140,7 +99,7 @@ def test_passwords_are_exact(memory: MemoryBackend) -> None:
 
 
 def test_a_password_of_any_octets_reaches_the_backend() -> None:
-    """A-03: what is not UTF-8 comes back octet for octet."""
+    """A-03: what is not UTF-8 comes back octet for octet, where nobody was promised UTF-8."""
     seen: list[be.Credentials] = []
 
     class Recorder(Store):
@@ -148,7 +107,7 @@ def test_a_password_of_any_octets_reaches_the_backend() -> None:
             seen.append(credentials)
             raise be.AuthenticationFailed
 
-    session = Dialogue(Recorder())
+    session = Dialogue(Recorder(), utf8=False)
     session.ask("USER a")
     session.ask(b"PASS \xff\xc3\xa9")
     assert isinstance(seen[0], be.PasswordCredentials)
@@ -164,13 +123,13 @@ def test_apop(memory: MemoryBackend) -> None:
     assert session.ask("APOP mrose " + "0" * 32).startswith(b"-ERR [AUTH]")
     assert session.ask("APOP mrose c4c9334bac560ecc979e58001b3e22fb").startswith(b"+OK ")
     assert Dialogue(memory).ask("APOP mrose c4c9334bac560ecc979e58001b3e22fb") == b"-ERR APOP is not offered here\r\n"
-    assert Dialogue(Store(), timestamp=stamp).ask("APOP mrose " + "0" * 32).startswith(b"-ERR APOP is not")
+    assert Dialogue(Store(), timestamp=stamp).ask("APOP mrose " + "0" * 32) == b"-ERR APOP is not offered here\r\n"
 
 
 def test_cleartext_logins_can_be_refused(memory: MemoryBackend) -> None:
     """G7, R1939-70, R8314-10, P5: refused, not announced, and the same whatever the password."""
-    session = Dialogue(memory, cleartext_login=False, timestamp="<1@h>")
-    assert b"USER" not in session.ask("CAPA")
+    session = Dialogue(memory, client=REMOTE, timestamp="<1@h>")
+    assert "USER" not in session.lines("CAPA")
     assert session.ask("USER alice") == b"-ERR login without encryption is not allowed here\r\n"
     assert session.ask("PASS secret") == session.ask("PASS wrong")
     assert session.ask("APOP alice " + "0" * 32).startswith(b"-ERR [AUTH] login without encryption")
@@ -243,90 +202,171 @@ def test_secrets_do_not_reach_the_log(password: str, caplog: pytest.LogCaptureFi
     assert "ab" * 16 not in repr(be.ApopCredentials("alice", "<1@h>", b"\xab" * 16)).replace("\\x", "")
 
 
-# --- the gate ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "mail",
-    [
-        [be.MessageInfo("", 2)],
-        [be.MessageInfo("a b", 2)],
-        [be.MessageInfo("x" * 71, 2)],
-        [be.MessageInfo("a\r\n.\r\n", 2)],
-        [be.MessageInfo("\u00e9", 2)],
-        [be.MessageInfo(7, 2)],  # type: ignore[arg-type]
-        [be.MessageInfo("a", 2), be.MessageInfo("a", 3)],
-        [be.MessageInfo("a", 1)],
-        [be.MessageInfo("a", -5)],
-        [be.MessageInfo("a", 2.5)],  # type: ignore[arg-type]
-        [be.MessageInfo("a", True)],
-        [be.MessageInfo("a", "2")],  # type: ignore[arg-type]
-        ["not a message"],
-    ],
-)
-def test_a_maildrop_that_breaks_the_contract_is_refused(mail: list[object], caplog: pytest.LogCaptureFixture) -> None:
-    """F1, A11, A12, R1939-61, R1939-24: before anything of it is on the wire; lock given back, reason logged."""
-    store = Store(mail)
-    session = Dialogue(store)
-    assert session.login() == b"-ERR [SYS/PERM] the mail store returned an inconsistent maildrop\r\n"
-    assert store.calls.count("release") == 1
-    assert session.ask("LIST").startswith(b"-ERR")
-    assert "opening the maildrop" in caplog.text
-
-
-def test_a_snapshot_that_fails_in_a_typed_way_gives_the_lock_back() -> None:
-    """R1939-24, I9."""
-    store = Store()
-    store.fail["messages"] = be.PermanentFailure("cannot parse")
-    assert Dialogue(store).login() == b"-ERR [SYS/PERM] cannot parse\r\n"
-    assert store.calls.count("release") == 1
-
-
-def test_the_limits_of_uids_and_sizes_are_allowed() -> None:
-    """R1939-61, B3, F8: and nothing is opened to list them."""
-    store = Store([be.MessageInfo("!" * 70, 2), be.MessageInfo("~", 2**40)])
-    session = Dialogue(store)
-    session.login()
-    assert session.ask("STAT") == f"+OK 2 {2**40 + 2}\r\n".encode()
-    assert session.ask("UIDL 1") == b"+OK 1 " + b"!" * 70 + b"\r\n"
-    session.ask("UIDL")
-    session.ask("LIST")
-    assert "retrieve" not in store.calls
-
-
 def test_a_second_login_gives_back_what_a_cancelled_one_left() -> None:
     """P1: exactly once."""
     store = Store()
     session = Session(store, CLIENT)
     session._maildrop = store
-    run(session._login(store.authenticate, be.PasswordCredentials("a", "b")))
+    for command in (User("a"), Pass(b"b")):
+        run(session.respond(command))
     assert store.calls == ["release", "authenticate", "open", "messages"]
 
 
-# --- TRANSACTION ---------------------------------------------------------------------------------------------------
+# --- STLS ----------------------------------------------------------------------------------------------------------
 
 
-def test_capa_is_the_same_before_and_after_login(memory: MemoryBackend) -> None:
-    """R2449-04, 06, 09, 13, 14, 16; R1957-03; D7, D8."""
-    session = Dialogue(memory)
-    before = session.ask("CAPA")
+def test_stls_where_it_has_no_place(memory: MemoryBackend) -> None:
+    """R2595-02, R2595-03, R2595-04, R2595-06, R6856-11, G2: not configured, twice, too late, with words behind it."""
+    assert Dialogue(memory).ask("STLS") == b"-ERR TLS is not available here\r\n"
+    assert Dialogue(memory, client=OVER_TLS, stls=True).ask("STLS") == b"-ERR TLS is active already\r\n"
+    session = Dialogue(memory, stls=True)
+    assert session.ask("STLS now").startswith(b"-ERR bad arguments")
+    session.ask("UTF8")
+    assert session.ask("STLS") == b"-ERR too late for TLS, UTF8 was said\r\n"
     session.login()
-    assert session.ask("CAPA") == before
-    tags = [line.split()[0] for line in before.split(b"\r\n")[1:-2]]
-    assert tags == [b"USER", b"TOP", b"UIDL", b"PIPELINING", b"RESP-CODES", b"AUTH-RESP-CODE", b"IMPLEMENTATION"]
-    assert session.ask("CAPA x").startswith(b"-ERR")  # R2449-05
+    assert session.ask("STLS") == b"-ERR command not valid in this state\r\n"
+    twice = Dialogue(memory, stls=True)
+    twice.ask("STLS")
+    twice.start_tls()
+    assert twice.ask("STLS") == b"-ERR TLS is active already\r\n"
 
 
-def test_capability_lines(memory: MemoryBackend) -> None:
-    """R2449-02, 07, 10, 43: short lines of single-spaced words; no dots in tags, and none begins with X."""
-    lines = Dialogue(memory).ask("CAPA").split(b"\r\n")[1:-2]
-    assert lines
-    for line in lines:
-        assert len(line) <= 510
-        assert re.fullmatch(rb"[!-~]+(?: [!-~]+)*", line)
-        tag = line.split()[0]
-        assert b"." not in tag
-        assert not tag.startswith(b"X")
+@pytest.mark.parametrize("stls", [True, False])
+@pytest.mark.parametrize(
+    "before", [["USER alice"], ["USER alice", "PASS wrong"], ["AUTH PLAIN", "*"], ["AUTH PLAIN ="]]
+)
+def test_stls_forgets_the_user(memory: MemoryBackend, stls: bool, before: list[str]) -> None:
+    """G3, A-15, PROTOCOL 2.5: accepted or refused; after a failed login it is as good as ever."""
+    session = Dialogue(memory, stls=stls)
+    for line in (*before, "STLS"):
+        session.ask(line)
+    assert session.tls_due == stls
+    if stls:
+        session.start_tls()
+    assert session.ask("PASS secret").startswith(b"-ERR")
+    assert session.login().startswith(b"+OK")
+
+
+def test_tls_begins_anew(memory: MemoryBackend) -> None:
+    """R2595-08, R2595-12, R2595-19, G1, G3, A-35, D8: language, capabilities and what was sent in clear are forgotten.
+
+    There is no new greeting, and a client certificate alone logs nobody in.
+    """
+    session = Dialogue(memory, client=REMOTE, stls=True)
+    assert session.ask("LANG de").startswith(b"+OK de ")
+    assert "USER" not in session.lines("CAPA")
+    assert session.send(b"STLS\r\nUSER alice\r\nPASS sec") == b"+OK bitte TLS beginnen\r\n"
+    assert session.send(b"ret\r\nQUIT\r\n") == b""
+    session.start_tls(certificate=BOUND.certificate)
+    assert session.ask("NOOP") == WRONG_STATE
+    assert "USER" in session.lines("CAPA")
+    assert session.login().startswith(b"+OK maildrop has 3 messages")
+
+
+def test_stls_inside_an_exchange_is_a_response(memory: MemoryBackend) -> None:
+    """R2595-04: four letters of base64."""
+    session = Dialogue(memory, stls=True)
+    session.ask("AUTH PLAIN")
+    assert session.ask("STLS") == b"-ERR malformed authentication message\r\n"
+
+
+def test_no_exchange_outlives_the_beginning_of_tls(memory: MemoryBackend) -> None:
+    """H5, I4, G3: whoever drives the session; the attempt is over."""
+    gate = CountingGate()
+    session = Session(memory, REMOTE, gate=gate)
+    first = next(scram("alice", "secret")).data
+    assert isinstance(run(session.respond(Auth("SCRAM-SHA-256", first))), Challenge)
+    session.tls_started(OVER_TLS)
+    assert gate.verdicts == [False]
+    run(session.close("lost"))
+    assert gate.verdicts == [False]
+
+
+# --- UTF8 ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_utf8_in_every_state(memory: MemoryBackend, profile: Profile) -> None:
+    """R6856-02, A-39, D10: twice does no harm, it keeps the user, and behind the login clients like Outlook say it."""
+    session = Dialogue(memory, profile=profile)
+    assert session.ask("UTF8 x").startswith(b"-ERR bad arguments")
+    assert session.ask("UTF8") == session.ask("UTF8") == b"+OK UTF8 mode on\r\n"
+    session.ask("USER alice")
+    assert session.ask("UTF8").startswith(b"+OK")
+    assert session.ask("PASS secret").startswith(b"+OK")
+    assert session.ask("UTF8") == (WRONG_STATE if profile is Profile.STRICT else b"+OK UTF8 mode on\r\n")
+    assert session.ask("STAT") == b"+OK 3 52\r\n"
+
+
+def test_utf8_may_be_off(memory: MemoryBackend) -> None:
+    """R6856-03, D9: an error like others, and neither TLS nor the login suffers."""
+    session = Dialogue(memory, utf8=False, stls=True)
+    for _ in range(11):
+        assert session.ask("UTF8") == b"-ERR UTF8 is not available here\r\n"
+    session.ask("USER alice")
+    session.ask("UTF8")
+    assert session.ask("PASS secret").startswith(b"+OK")
+    assert session.ask("UTF8") == b"-ERR UTF8 is not available here\r\n"
+
+
+# --- LANG ----------------------------------------------------------------------------------------------------------
+
+
+def test_which_languages_there_are(memory: MemoryBackend) -> None:
+    """R6856-25."""
+    klingon = Language("tlh", "tlhIngan Hol \u2014 \u00e9")
+    session = Dialogue(memory, languages=(*LANGUAGES, klingon))
+    assert session.lines("LANG") == ["en English", "de Deutsch", "tlh tlhIngan Hol \u2014 \u00e9"]
+    assert Dialogue(memory, languages=()).lines("LANG") == []
+
+
+def test_a_language_is_chosen(memory: MemoryBackend) -> None:
+    """R6856-20, R6856-21, R6856-22, R6856-23, R6856-24, R6856-26: in both states, and the reply is in it already.
+
+    It is nobody's but the connection's: no user has one.
+    """
+    session = Dialogue(memory)
+    assert session.ask("LANG de-AT") == b"+OK de die Sprache wurde gewechselt\r\n"
+    assert session.ask("LANG xx") == b"-ERR diese Sprache ist nicht verf\xc3\xbcgbar\r\n"
+    assert session.ask("LANG de xx").startswith(b"-ERR fehlerhafte Argumente, erwartet wird: LANG [language]")
+    assert session.ask("USER alice") == b"+OK bitte PASS senden\r\n"
+    assert session.ask("LANG *") == b"+OK en language changed\r\n"
+    assert session.ask("LANG DE").startswith(b"+OK de ")
+    assert session.ask("PASS secret") == "+OK das Postfach enthält 3 Nachrichten (52 Oktette)\r\n".encode()
+    assert session.ask("XYZZY") == b"-ERR unbekannter Befehl\r\n"
+    assert session.ask("LANG en") == b"+OK en language changed\r\n"
+    assert session.ask("NOOP") == b"+OK nothing done\r\n"
+
+
+def test_the_language_of_the_server(memory: MemoryBackend) -> None:
+    """R6856-24."""
+    session = Dialogue(memory, language=GERMAN)
+    assert session.ask("USER alice") == b"+OK bitte PASS senden\r\n"
+    session.ask("LANG en")
+    assert session.ask("LANG *") == b"+OK de die Sprache wurde gewechselt\r\n"
+
+
+def test_what_clients_read_is_in_no_language(memory: MemoryBackend) -> None:
+    """R6856-22, R1939-30, R1939-33, R1939-59, D14, H9: data, codes, challenges and bodies are the same; texts are not.
+
+    Every text has a translation.
+    """
+    script = (
+        "CAPA", "AUTH", "AUTH PLAIN", "*", "USER alice", "PASS wrong", "APOP alice " + "0" * 32, "AUTH NTLM", "STLS",
+        "AUTH PLAIN !", "USER alice", "PASS secret", "STAT", "LIST", "LIST 1", "LIST 9", "UIDL", "UIDL 1", "RETR 1",
+        "TOP 1 0", "DELE 1", "DELE 1", "NOOP", "RSET", "UTF8", "XYZZY", "LAST", "RETR", "QUIT",
+    )  # fmt: skip
+    english, german = Dialogue(memory), Dialogue(filled())
+    german.ask("LANG de")
+    for line in script:
+        status, _, body = english.ask(line).partition(b"\r\n")
+        shown, _, same = german.ask(line).partition(b"\r\n")
+        assert same == body
+        assert (shown == status) == (line in ("STAT", "LIST 1", "UIDL 1", "AUTH PLAIN")), line
+        assert CODES.findall(shown) == CODES.findall(status)
+
+
+# --- TRANSACTION ---------------------------------------------------------------------------------------------------
 
 
 def test_every_command_has_a_reply_and_numbers_are_plain(dialogue: Dialogue) -> None:
@@ -351,10 +391,10 @@ def test_a_message_of_headers_only_shows_its_end(memory: MemoryBackend) -> None:
 
 def test_listings(dialogue: Dialogue) -> None:
     """R1939-27, 30, 31, 33, 34, 36, 37, 59, 60; A15, C4, C8."""
-    assert dialogue.ask("LIST") == b"+OK 3 messages\r\n1 23\r\n2 27\r\n3 2\r\n.\r\n"
+    assert dialogue.ask("LIST") == b"+OK 3 messages follow\r\n1 23\r\n2 27\r\n3 2\r\n.\r\n"
     assert dialogue.ask("LIST 2") == b"+OK 2 27\r\n"
     assert dialogue.ask("UIDL 3") == b"+OK 3 00000003\r\n"
-    assert dialogue.ask("UIDL") == b"+OK 3 messages\r\n1 00000001\r\n2 00000002\r\n3 00000003\r\n.\r\n"
+    assert dialogue.ask("UIDL") == b"+OK 3 messages follow\r\n1 00000001\r\n2 00000002\r\n3 00000003\r\n.\r\n"
 
 
 def test_listings_of_an_empty_maildrop(memory: MemoryBackend) -> None:
@@ -362,14 +402,14 @@ def test_listings_of_an_empty_maildrop(memory: MemoryBackend) -> None:
     memory.add_user("bob", "secret")
     session = Dialogue(memory)
     session.login("bob")
-    assert session.ask("LIST") == session.ask("UIDL") == b"+OK 0 messages\r\n.\r\n"
+    assert session.ask("LIST") == session.ask("UIDL") == b"+OK 0 messages follow\r\n.\r\n"
     assert session.ask("STAT") == b"+OK 0 0\r\n"
 
 
 def test_retr_and_top(dialogue: Dialogue) -> None:
     """R1939-43, 57, 58; A-20, A-28."""
-    assert dialogue.ask("RETR 2") == b"+OK 27 octets\r\nSubject: two\r\n\r\n..\r\nsecond\r\n.\r\n"
-    assert dialogue.ask("RETR 3") == b"+OK 2 octets\r\n\r\n.\r\n"
+    assert dialogue.ask("RETR 2") == b"+OK 27 octets follow\r\nSubject: two\r\n\r\n..\r\nsecond\r\n.\r\n"
+    assert dialogue.ask("RETR 3") == b"+OK 2 octets follow\r\n\r\n.\r\n"
     assert dialogue.ask("TOP 2 1") == b"+OK top of message follows\r\nSubject: two\r\n\r\n..\r\n.\r\n"
     assert dialogue.ask("TOP 2 0") == b"+OK top of message follows\r\nSubject: two\r\n\r\n.\r\n"
     assert dialogue.ask("TOP 2 99").partition(b"\r\n")[2] == dialogue.ask("RETR 2").partition(b"\r\n")[2]
@@ -390,8 +430,8 @@ def test_deleted_messages(dialogue: Dialogue, memory: MemoryBackend) -> None:
     for command in ("LIST 1", "UIDL 1", "RETR 1", "TOP 1 0", "DELE 1"):
         assert dialogue.ask(command) == b"-ERR message already deleted\r\n"
     assert dialogue.ask("STAT") == b"+OK 2 29\r\n"
-    assert dialogue.ask("LIST") == b"+OK 2 messages\r\n2 27\r\n3 2\r\n.\r\n"
-    assert dialogue.ask("UIDL").startswith(b"+OK 2 messages\r\n2 ")
+    assert dialogue.ask("LIST") == b"+OK 2 messages follow\r\n2 27\r\n3 2\r\n.\r\n"
+    assert dialogue.ask("UIDL").startswith(b"+OK 2 messages follow\r\n2 ")
     assert len(memory.messages("alice")) == 3
     assert dialogue.ask("RSET").startswith(b"+OK")
     assert dialogue.ask("STAT") == b"+OK 3 52\r\n"
@@ -423,145 +463,6 @@ def test_a_vanished_message_among_others_is_no_offence(dialogue: Dialogue, memor
         dialogue.ask("RETR 2")
         assert dialogue.ask("RETR 1").startswith(b"+OK")
     assert not dialogue.over
-
-
-@given(st.lists(messages, min_size=1, max_size=4), st.integers(0, 4))
-def test_what_is_announced_is_what_is_sent(mail: list[bytes], lines: int) -> None:
-    """P2, B1, B2, B5, A-23, A-24, R1939-12, 40, 41: STAT = sum of LIST = octets of RETR; TOP is a prefix of RETR."""
-    memory = MemoryBackend()
-    memory.add_user("alice", "secret")
-    for content in mail:
-        memory.deliver("alice", content)
-    session = Dialogue(memory)
-    session.login()
-    sizes = []
-    for number, content in enumerate(mail, 1):
-        sizes.append(int(session.ask(f"LIST {number}").split()[2]))
-        body = session.ask(f"RETR {number}").partition(b"\r\n")[2].removesuffix(b".\r\n")
-        plain = (b"\r\n" + body).replace(b"\r\n.", b"\r\n")[2:]
-        assert plain == canon(content)
-        assert sizes[-1] == len(plain)
-        top = session.ask(f"TOP {number} {lines}").partition(b"\r\n")[2].removesuffix(b".\r\n")
-        assert body.startswith(top)
-    assert session.ask("STAT") == f"+OK {len(mail)} {sum(sizes)}\r\n".encode()
-
-
-# --- bodies from backends ------------------------------------------------------------------------------------------
-
-
-def streamed(*chunks: Any, end: BaseException | None = None, closed: list[str] | None = None) -> Callable[[], Any]:
-    """A content that is an async generator."""
-
-    async def stream() -> AsyncIterator[Any]:
-        try:
-            for chunk in chunks:
-                yield chunk
-            if end is not None:
-                raise end
-        finally:
-            if closed is not None:
-                closed.append("closed")
-
-    return stream
-
-
-@pytest.mark.parametrize("chunks", [[b"a\r", b"\n", b".", b"b"], [b"", b"a\n.", b"", b"b\r\n"], [b"a\n.b"]])
-def test_streams_are_sent_like_whole_messages(chunks: list[bytes]) -> None:
-    """A2, A16."""
-    store = Store([info(1, 7)], streamed(*chunks))
-    session = Dialogue(store)
-    session.login()
-    assert session.ask("RETR 1") == b"+OK 7 octets\r\na\r\n..b\r\n.\r\n"
-    assert session.session.tally.retrieved == 1
-    assert session.session.tally.retrieved_octets == 7
-
-
-def test_big_pieces_are_cut() -> None:
-    """P4: nothing longer than 64 KiB is encoded in one go; the harness asserts it for every chunk."""
-    content = b"0123456789\n" * 100_000
-    for given_as in (content, streamed(content)):
-        session = Dialogue(Store([info(1, octets_of(content))], given_as))
-        session.login()
-        assert len(session.ask("RETR 1")) == octets_of(content) + len(b"+OK 1200000 octets\r\n.\r\n")
-
-
-@pytest.mark.parametrize(
-    "content", [b"ab", b"x" * 300, streamed(b"ab"), streamed(b"x" * 10), streamed(), b"y" * 300_000]
-)
-def test_a_message_of_another_size_is_never_complete(content: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """P2, B1: `-ERR` while that can be said, no terminator otherwise."""
-    session = Dialogue(Store([info(1, 7)], content))
-    session.login()
-    reply = session.ask("RETR 1")
-    if session.broke_off:
-        assert reply == b"+OK 7 octets\r\n"
-        assert session.over
-    else:
-        assert reply == b"-ERR [SYS/PERM] the mail store returned a message of another size\r\n"
-        assert "not of its announced size" in caplog.text
-
-
-@pytest.mark.parametrize("content", ["text", 7, None, streamed("text"), streamed(end=OSError("/secret"))])
-def test_failures_before_the_first_octet(content: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """A-22, SEED 7.4: still an -ERR, with none of the backend's words."""
-    session = Dialogue(Store([info()], content))
-    session.login()
-    assert session.ask("RETR 1") == b"-ERR [SYS/TEMP] internal error, try again later\r\n"
-    assert session.ask("NOOP").startswith(b"+OK")
-    assert "RETR failed in the backend" in caplog.text
-
-
-@pytest.mark.parametrize("content", [streamed(b"x", end=OSError("disk")), streamed(b"x", "text")])
-def test_failures_in_the_middle(content: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """A10: no terminator, no -ERR, the end."""
-    session = Dialogue(Store([info()], content))
-    session.login()
-    assert session.ask("RETR 1") == b"+OK 3 octets\r\n"
-    assert session.broke_off
-    assert "reading a message failed" in caplog.text
-
-
-def test_a_stream_is_closed_on_every_way_out() -> None:
-    closed: list[str] = []
-    store = Store([info(1, 8)], streamed(b"h\n\n", b"x", closed=closed))
-    session = Dialogue(store)
-    session.login()
-    session.ask("RETR 1")
-    assert closed == ["closed"]
-    session.ask("TOP 1 0")  # left early
-    assert closed == ["closed"] * 2
-    store.content = streamed("text", closed=closed)
-    session.ask("RETR 1")
-    assert closed == ["closed"] * 3
-
-
-def test_a_stream_that_cannot_be_closed_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    class Stuck:
-        def __aiter__(self) -> Stuck:
-            return self
-
-        async def __anext__(self) -> bytes:
-            raise StopAsyncIteration
-
-        async def aclose(self) -> None:
-            raise OSError("stuck")
-
-    session = Dialogue(Store([info(1, 2)], Stuck))
-    session.login()
-    assert session.ask("RETR 1") == b"+OK 2 octets\r\n\r\n.\r\n"
-    assert "closing a message failed" in caplog.text
-
-
-def test_retr_and_top_count_when_they_are_complete() -> None:
-    """A-21: TOP is not RETR, whoever asks what was retrieved."""
-    session = Dialogue(Store([info()], streamed(b"x", end=OSError())))
-    session.login()
-    session.ask("RETR 1")
-    assert session.session.tally.retrieved == 0
-    session = Dialogue(Store([info()]))
-    session.login()
-    session.ask("TOP 1 5")
-    assert (session.session.tally.topped, session.session.tally.retrieved) == (1, 0)
 
 
 # --- UPDATE --------------------------------------------------------------------------------------------------------
@@ -696,7 +597,7 @@ def test_update_is_repeatable(memory: MemoryBackend) -> None:
     memory.deliver("alice", b"new")
     session = Dialogue(memory)
     session.login()
-    assert session.ask("UIDL") == b"+OK 3 messages\r\n1 00000001\r\n2 00000003\r\n3 00000004\r\n.\r\n"
+    assert session.ask("UIDL") == b"+OK 3 messages follow\r\n1 00000001\r\n2 00000003\r\n3 00000004\r\n.\r\n"
 
 
 # --- manners -------------------------------------------------------------------------------------------------------
@@ -718,10 +619,11 @@ def test_ten_bad_commands_in_a_row_end_the_session(memory: MemoryBackend) -> Non
 
 def test_strict_never_gives_up(memory: MemoryBackend) -> None:
     """A-31."""
-    session = Dialogue(memory, max_bad_commands=None)
-    for _ in range(100):
-        session.ask("XYZZY")
-    assert not session.over
+    for rules in ({"max_bad_commands": None}, {"profile": Profile.STRICT}):
+        session = Dialogue(memory, **rules)
+        for _ in range(100):
+            session.ask("XYZZY")
+        assert not session.over
 
 
 def test_a_line_without_end_ends_the_session(memory: MemoryBackend) -> None:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from .backend import ApopAuthenticator as ApopAuthenticator
-    from .backend import ApopCredentials as ApopCredentials
+    from .auth import PasswdFile as PasswdFile
     from .backend import AuthenticationFailed as AuthenticationFailed
     from .backend import Authenticator as Authenticator
     from .backend import Backend as Backend
@@ -22,56 +21,99 @@ if TYPE_CHECKING:
     from .backend import ClientInfo as ClientInfo
     from .backend import CommitIncomplete as CommitIncomplete
     from .backend import ConnectionHooks as ConnectionHooks
-    from .backend import Credentials as Credentials
+    from .backend import Delegation as Delegation
+    from .backend import Expiry as Expiry
     from .backend import LoginDelayed as LoginDelayed
+    from .backend import LoginDelays as LoginDelays
+    from .backend import LoginMethods as LoginMethods
     from .backend import Maildrop as Maildrop
     from .backend import MaildropInUse as MaildropInUse
     from .backend import MessageInfo as MessageInfo
     from .backend import MessageUnavailable as MessageUnavailable
-    from .backend import PasswordCredentials as PasswordCredentials
     from .backend import PermanentFailure as PermanentFailure
+    from .backend import Policy as Policy
+    from .backend import ScramSecrets as ScramSecrets
     from .backend import Store as Store
     from .backend import TemporaryFailure as TemporaryFailure
     from .backend import combine as combine
     from .backends.callbacks import CallbackBackend as CallbackBackend
     from .backends.maildir import MaildirBackend as MaildirBackend
+    from .backends.maildir import MaildirStore as MaildirStore
     from .backends.memory import MemoryBackend as MemoryBackend
     from .client import Pop3Client as Pop3Client
     from .client import connect as connect
+    from .credentials import AnonymousCredentials as AnonymousCredentials
+    from .credentials import ApopCredentials as ApopCredentials
+    from .credentials import CertificateCredentials as CertificateCredentials
+    from .credentials import ClientCertificate as ClientCertificate
+    from .credentials import CramMd5Credentials as CramMd5Credentials
+    from .credentials import Credentials as Credentials
+    from .credentials import PasswordCredentials as PasswordCredentials
+    from .credentials import ScramKeys as ScramKeys
+    from .credentials import TokenCredentials as TokenCredentials
+    from .languages import Language as Language
+    from .rules import Headers as Headers
+    from .rules import Rules as Rules
     from .sansio import Pop3Connection as Pop3Connection
+    from .sansio import Profile as Profile
+    from .sasl import Mechanism as Mechanism
+    from .server import Networks as Networks
     from .server import Pop3Listener as Pop3Listener
+    from .server import Tls as Tls
+    from .server import TlsError as TlsError
     from .server import open_listeners as open_listeners
     from .server import serve as serve
     from .session import Session as Session
 
 # Where each name lives; a test compares it with the imports above.
 _HOMES = {
-    "ApopAuthenticator": "backend",
-    "ApopCredentials": "backend",
+    "AnonymousCredentials": "credentials",
+    "ApopCredentials": "credentials",
     "AuthenticationFailed": "backend",
     "Authenticator": "backend",
     "Backend": "backend",
     "BackendError": "backend",
     "CallbackBackend": "backends.callbacks",
+    "CertificateCredentials": "credentials",
+    "ClientCertificate": "credentials",
     "ClientInfo": "backend",
     "CommitIncomplete": "backend",
     "ConnectionHooks": "backend",
-    "Credentials": "backend",
+    "CramMd5Credentials": "credentials",
+    "Credentials": "credentials",
+    "Delegation": "backend",
+    "Expiry": "backend",
+    "Headers": "rules",
+    "Language": "languages",
     "LoginDelayed": "backend",
+    "LoginDelays": "backend",
+    "LoginMethods": "backend",
     "MaildirBackend": "backends.maildir",
+    "MaildirStore": "backends.maildir",
     "Maildrop": "backend",
     "MaildropInUse": "backend",
+    "Mechanism": "sasl",
     "MemoryBackend": "backends.memory",
     "MessageInfo": "backend",
     "MessageUnavailable": "backend",
-    "PasswordCredentials": "backend",
+    "Networks": "server",
+    "PasswdFile": "auth",
+    "PasswordCredentials": "credentials",
     "PermanentFailure": "backend",
+    "Policy": "backend",
     "Pop3Client": "client",
     "Pop3Connection": "sansio",
     "Pop3Listener": "server",
+    "Profile": "sansio",
+    "Rules": "rules",
+    "ScramKeys": "credentials",
+    "ScramSecrets": "backend",
     "Session": "session",
     "Store": "backend",
     "TemporaryFailure": "backend",
+    "Tls": "server",
+    "TlsError": "server",
+    "TokenCredentials": "credentials",
     "combine": "backend",
     "connect": "client",
     "open_listeners": "server",

@@ -21,12 +21,14 @@ out.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Final, Protocol, runtime_checkable
 
+from .credentials import ApopCredentials as ApopCredentials
+from .credentials import ClientCertificate, ScramKeys
+from .credentials import Credentials as Credentials
+from .credentials import PasswordCredentials as PasswordCredentials
 from .sansio import ResponseCode
 
 
@@ -41,6 +43,12 @@ class ClientInfo:
     local_port: int | None = None
     loopback: bool = False  # the octets do not leave this machine
     tls: bool = False
+    tls_version: str | None = None  # "TLSv1.3"; with the cipher for the logs (RFC 8314 section 4)
+    cipher: str | None = None
+    server_name: str | None = None  # what the client asked for with SNI
+    proxy_session: str | None = None  # what a trusted proxy calls this session in its own logs
+    certificate: ClientCertificate | None = None  # the client's, if it presented one that our authorities vouch for
+    end_point: bytes | None = field(default=None, repr=False)  # channel binding tls-server-end-point (RFC 5929)
 
     @property
     def peer(self) -> str:
@@ -48,56 +56,6 @@ class ClientInfo:
         if self.host is None:
             return "unix"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What a client offers to prove who it is. Secrets are never part of a repr."""
-
-    user: str
-
-    def redact(self, text: str) -> str:
-        """The text without the secret, for a log. Exceptions are known to quote what they choked on."""
-        return text
-
-
-@dataclass(frozen=True, slots=True)
-class PasswordCredentials(Credentials):
-    """From USER and PASS. `password` is the text of the octets sent; octets that are not UTF-8 are lone surrogates,
-
-    so that `password.encode("utf-8", "surrogateescape")` gives back exactly what was on the wire.
-    """
-
-    password: str = field(repr=False)
-
-    def redact(self, text: str) -> str:
-        octets = self.password.encode("utf-8", "surrogateescape")
-        quoted = (repr(self.password)[1:-1], ascii(self.password)[1:-1], repr(octets)[2:-1])
-        # A text that holds both kinds of quotes is shown with the single ones escaped.
-        return _hide(text, self.password, *quoted, *(form.replace("'", "\\'") for form in quoted))
-
-
-@dataclass(frozen=True, slots=True)
-class ApopCredentials(Credentials):
-    """From APOP: MD5 over the greeting's timestamp and the shared secret (RFC 1939 section 7)."""
-
-    timestamp: str
-    digest: bytes = field(repr=False)
-
-    def matches(self, secret: str) -> bool:
-        """Whether the digest was made with this secret; takes the same time whatever the answer."""
-        octets = self.timestamp.encode() + secret.encode("utf-8", "surrogateescape")
-        return hmac.compare_digest(hashlib.md5(octets, usedforsecurity=False).digest(), self.digest)
-
-    def redact(self, text: str) -> str:
-        return _hide(text, self.digest.hex(), self.digest.hex().upper(), repr(self.digest)[2:-1])
-
-
-def _hide(text: str, *secrets: str) -> str:
-    """The text without these; what is empty hides nothing."""
-    for secret in filter(None, secrets):
-        text = text.replace(secret, "********")
-    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +129,77 @@ class Backend(Authenticator, Store, Protocol):
     """What `serve` takes. `combine` makes one of an authenticator and a store."""
 
 
-@runtime_checkable
-class ApopAuthenticator(Protocol):
-    """Optional: a backend that has secrets in clear can check APOP. Offered only if `serve(..., apop=True)`."""
+# What `login_methods` says of a backend that does not say: names and passwords.
+PASSWORDS_ONLY: Final = frozenset({"PLAIN"})
 
-    async def authenticate_apop(self, credentials: ApopCredentials, client: ClientInfo, /) -> str:
-        """Like `authenticate`. `credentials.matches(secret)` does the comparison."""
+
+@runtime_checkable
+class LoginMethods(Protocol):
+    """Optional: a backend that can check other things than passwords, or no passwords."""
+
+    @property
+    def login_methods(self) -> Collection[str]:
+        """What can be checked now, looked at for each connection:
+
+        - "PLAIN": `authenticate` gets `PasswordCredentials` (USER and PASS, PLAIN, LOGIN);
+        - "APOP", "CRAM-MD5": `ApopCredentials`, `CramMd5Credentials`, whose `matches(secret)` does the comparison;
+        - "OAUTHBEARER", "XOAUTH2": `TokenCredentials`;
+        - "EXTERNAL": `CertificateCredentials`;
+        - "ANONYMOUS": `AnonymousCredentials`;
+        - "SCRAM-SHA-1", "SCRAM-SHA-256": the backend is a `ScramSecrets`.
+
+        What is announced is also a matter of the connection, and of the options of `serve`.
+        """
+        ...
+
+
+@runtime_checkable
+class ScramSecrets(Protocol):
+    """Optional: a backend that knows users' SCRAM keys."""
+
+    async def scram_keys(self, user: str, hash_name: str, client: ClientInfo, /) -> ScramKeys | None:
+        """What is stored for a user and "sha1" or "sha256"; None if there is no such user, or no such keys of them.
+
+        Takes the same time in either case. The salt of a user is always the same.
+        """
+        ...
+
+
+@runtime_checkable
+class Delegation(Protocol):
+    """Optional: some users may open the maildrops of others. Without it nobody may (RFC 4422 section 3.4.1)."""
+
+    async def authorize(self, user: str, authzid: str, client: ClientInfo, /) -> str:
+        """The user whose maildrop `user`, who has been authenticated, gets for `authzid`.
+
+        Raises AuthenticationFailed if it is not for `user` to open.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A number that CAPA announces, and whether it may be another one for some user (RFC 2449 sections 6.5 and 6.7)."""
+
+    value: int | None
+    per_user: bool = False
+
+
+@runtime_checkable
+class LoginDelays(Protocol):
+    """Optional: a backend that wants its users to wait between logins. The session holds them to it."""
+
+    async def login_delay(self, user: str | None, /) -> Policy:
+        """Seconds from a successful login to the next that is accepted. For None: the most for any user."""
+        ...
+
+
+@runtime_checkable
+class Expiry(Protocol):
+    """Optional: a backend that removes mail by itself, or promises not to."""
+
+    async def expiry(self, user: str | None, /) -> Policy:
+        """Days a message is kept, at least; None is for ever. For no user: the least for any user."""
         ...
 
 
@@ -193,12 +216,22 @@ class ConnectionHooks(Protocol):
         ...
 
 
-class _Combined:
+# The methods of the optional protocols, each with the half of a backend it belongs to.
+_OF_AUTHENTICATOR: Final = ("scram_keys", "authorize", "login_delay")
+_OF_STORE: Final = ("expiry",)
+
+
+class Combined:
+    """What `combine` makes."""
+
     def __init__(self, authenticator: Authenticator, store: Store) -> None:
+        self._authenticator: Final = authenticator
         self.authenticate = authenticator.authenticate
         self.open = store.open
-        if isinstance(authenticator, ApopAuthenticator):
-            self.authenticate_apop = authenticator.authenticate_apop
+        for half, names in ((authenticator, _OF_AUTHENTICATOR), (store, _OF_STORE)):
+            for name in names:
+                if hasattr(half, name):
+                    setattr(self, name, getattr(half, name))
         hooked = [half for half in (authenticator, store) if isinstance(half, ConnectionHooks)]
         if len(hooked) > 1:
             raise TypeError("only one half of a backend may have connection hooks")
@@ -206,13 +239,23 @@ class _Combined:
             self.connect = half.connect
             self.disconnect = half.disconnect
 
+    @property
+    def login_methods(self) -> Collection[str]:
+        """Those of the authenticator."""
+        return login_methods(self._authenticator)
+
+
+def login_methods(authenticator: object) -> Collection[str]:
+    """What an authenticator can check now; passwords if it does not say."""
+    return authenticator.login_methods if isinstance(authenticator, LoginMethods) else PASSWORDS_ONLY
+
 
 def combine(authenticator: Authenticator, store: Store) -> Backend:
     """A backend that takes logins from one object and mail from another, and connection hooks from whoever has them.
 
     Raises TypeError if both have: which of them may refuse is not for us to say.
     """
-    return _Combined(authenticator, store)
+    return Combined(authenticator, store)
 
 
 class BackendError(Exception):
@@ -269,5 +312,7 @@ class CommitIncomplete(BackendError):
     code = ResponseCode.SYS_TEMP
 
     def __init__(self, remaining: int) -> None:
+        if remaining < 0:
+            raise ValueError(f"remaining must be 0 or more messages, not {remaining!r}")
         super().__init__(f"{remaining} deleted message{'' if remaining == 1 else 's'} not removed")
         self.remaining = remaining

@@ -6,8 +6,8 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Final, Protocol, TypeAlias
 
-from .backend import AuthenticationFailed, BackendError
-from .sansio import Err, Ok, ResponseCode, TopCutter
+from .backend import AuthenticationFailed, BackendError, ClientInfo
+from .sansio import Challenge, Err, Ok, ResponseCode, TopCutter
 
 # Octets of a body in one piece.
 _OCTETS_AT_ONCE: Final = 64 * 1024
@@ -20,10 +20,17 @@ TOO_MANY_BAD: Final = Err("too many bad commands, closing")
 INTERNAL_ERROR: Final = Err("internal error, try again later", ResponseCode.SYS_TEMP)
 BAD_MAILDROP: Final = Err("the mail store returned an inconsistent maildrop", ResponseCode.SYS_PERM)
 BAD_MESSAGE: Final = Err("the mail store returned a message of another size", ResponseCode.SYS_PERM)
-CLEARTEXT_REFUSED: Final = "login without encryption is not allowed here"
+NOT_IN_CLEAR: Final = Err("login without encryption is not allowed here")
+ENCRYPT_FIRST: Final = Err(NOT_IN_CLEAR.text, ResponseCode.AUTH)
+NO_PASSWORDS: Final = Err("passwords are not taken here")
+NO_APOP: Final = Err("APOP is not offered here")
+ANOTHER_MECHANISM: Final = Err("this mechanism is not available")
+CANCELLED: Final = Err("authentication cancelled")
+NEEDS_UTF8: Final = Err("this message needs UTF8", ResponseCode.UTF8)
 
-# RFC 2449 section 8.1 and RFC 3206 section 4 allow these in replies to PASS, APOP and AUTH.
-_ONLY_AT_LOGIN: Final = frozenset({ResponseCode.AUTH, ResponseCode.IN_USE, ResponseCode.LOGIN_DELAY})
+# RFC 3206 section 4 allows these everywhere; RFC 2449 section 8.1 the others in replies to PASS, APOP and AUTH.
+_CODES: Final = frozenset({ResponseCode.SYS_TEMP, ResponseCode.SYS_PERM})
+_CODES_OF_LOGIN: Final = _CODES | {ResponseCode.AUTH, ResponseCode.IN_USE, ResponseCode.LOGIN_DELAY}
 
 
 def safe_text(text: str, default: str) -> str:
@@ -33,17 +40,24 @@ def safe_text(text: str, default: str) -> str:
 
 
 def failure_reply(failure: BackendError, *, login: bool = False) -> Err:
-    """The one place where typed failures become replies. Codes of a login are used at a login only."""
+    """The one place where typed failures become replies. Codes are used where they belong only."""
     try:
         text = "" if isinstance(failure, AuthenticationFailed) else str(failure)
     except Exception:
         text = ""  # made of something that cannot be shown
-    code = failure.code if login or failure.code not in _ONLY_AT_LOGIN else ResponseCode.SYS_TEMP
-    return Err(safe_text(text, "") or safe_text(failure.text, BackendError.text), code)
+    code = failure.code
+    # A subclass of somebody else's may hold anything.
+    known = isinstance(code, ResponseCode) and code in (_CODES_OF_LOGIN if login else _CODES)
+    if not (code is None or known):
+        code = ResponseCode.SYS_TEMP
+    usual = failure.text if isinstance(failure.text, str) else BackendError.text
+    return Err(safe_text(text, "") or safe_text(usual, BackendError.text), code)
 
 
 class Owner(Protocol):
     """What a reply with a body needs of the session it belongs to."""
+
+    client: ClientInfo
 
     def log_failure(self, doing: str, failure: Exception) -> None:
         """The backend failed."""
@@ -88,7 +102,9 @@ def checked_chunk(chunk: Any) -> bytes:
 class Multiline:
     """A `+OK` and the body behind it: iterate once for chunks of at most 64 KiB, and `aclose` on every way out.
 
-    Send `status`, the chunks as `Data`, then `EndOfBody(octets)`. `octets` is the announced size, or None if none was.
+    Send `status`, the chunks as `Data`, then `EndOfBody(octets)`; if that could be written, call `sent`. `octets` is
+    the announced size, or None if none was. Chunks may be empty: a backend that gives nothing again and again does not
+    keep the iteration from coming back.
     Iterating raises BodyBroken if the backend fails or gives something else than octets.
     """
 
@@ -105,7 +121,7 @@ class Multiline:
         octets: int | None = None,
         cutter: TopCutter | None = None,
     ) -> None:
-        self.status: Final = status
+        self.status = status
         self.octets: Final = octets
         self._owner = owner
         self._pending = first
@@ -119,8 +135,8 @@ class Multiline:
 
     async def __anext__(self) -> bytes:
         if self._cutter is not None and self._cutter.done:
-            raise self._finished()
-        while self._position >= len(self._pending):
+            raise StopAsyncIteration
+        if self._position >= len(self._pending):
             self._pending = await self._next_from_source()
             self._position = 0
         start, self._position = self._position, self._position + _OCTETS_AT_ONCE
@@ -129,25 +145,25 @@ class Multiline:
 
     async def _next_from_source(self) -> bytes:
         if self._source is None:
-            raise self._finished()
+            raise StopAsyncIteration
         try:
             return checked_chunk(await anext(self._source))
         except StopAsyncIteration:
-            raise self._finished() from None
+            raise
         except Exception as failure:
             self._owner.log_failure("reading a message", failure)
             raise BodyBroken from None
 
-    def _finished(self) -> StopAsyncIteration:
+    def sent(self) -> None:
+        """The end of the body could be written too: count the message."""
         if self._cutter is not None:
             self._owner.delivered(None)
         elif self.octets is not None:
             self._owner.delivered(self.octets)
-        return StopAsyncIteration()
 
     async def aclose(self) -> None:
         """Close what the backend opened. Never raises because of the backend: its failure is logged."""
         await self._owner.close_source(self._source, self._content)
 
 
-Reply: TypeAlias = Ok | Err | Multiline
+Reply: TypeAlias = Ok | Err | Challenge | Multiline

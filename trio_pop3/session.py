@@ -7,79 +7,60 @@ imports no trio. With a backend that never suspends, a plain `coroutine.send(Non
 from __future__ import annotations
 
 import logging
-import re
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeAlias
 
 from .backend import (
-    ApopAuthenticator,
-    ApopCredentials,
     AuthenticationFailed,
     Backend,
     BackendError,
     ClientInfo,
     ConnectionHooks,
-    Credentials,
+    LoginDelayed,
     Maildrop,
-    MessageInfo,
     MessageUnavailable,
-    PasswordCredentials,
 )
+from .capabilities import capabilities, login_delay
+from .languages import ENGLISH, negotiate
+from .login import Gate, Login, OpenGate
 from .replies import (
     BAD_MAILDROP,
-    BAD_MESSAGE,
-    CLEARTEXT_REFUSED,
-    DELETED_MESSAGE,
+    CANCELLED,
     INTERNAL_ERROR,
-    NO_SUCH_MESSAGE,
     TOO_MANY_BAD,
     Listing,
     Multiline,
     Reply,
-    checked_chunk,
     failure_reply,
+    safe_text,
 )
-from .sansio import (
-    Apop,
-    BadCommand,
-    Capa,
-    Command,
-    Dele,
-    Err,
-    Greeting,
-    List,
-    Noop,
-    Ok,
-    Pass,
-    Quit,
-    ResponseCode,
-    Retr,
-    Rset,
-    Stat,
-    Top,
-    TopCutter,
-    Uidl,
-    User,
-    capability_tags,
-    octets_of,
-)
+from .retrieval import Retrieval
+from .rules import Headers, Rules
+from .sansio import Err, Greeting, Ok, ResponseCode, TopCutter
+from .sansio import events as ev
+from .sansio.readers import UNKNOWN
+from .sasl import Identity, Malformed, Rejected
+from .snapshot import Snapshot
+from .xclient import ProxyLoop, client_behind
 
 logger = logging.getLogger("trio_pop3.session")
 
-# Lines of a listing and messages checked between two checkpoints.
-_LINES_AT_ONCE: Final = 1000
-# A message handed over whole is measured before +OK up to this size; beyond it the end of the body is checked.
-_MEASURED_WHOLE: Final = 256 * 1024
+_Step: TypeAlias = Callable[[Any, ClientInfo], Awaitable[Identity | Reply]]
 
-_UID: Final = re.compile(r"[\x21-\x7e]{1,70}")
-# No store holds more, and a number without end could not be written.
-_MOST_OCTETS: Final = 2**63 - 1
+DEFAULT_RULES: Final = Rules()
+_OPEN_GATE: Final = OpenGate()
+_NO_MAIL: Final = Snapshot((), (), ())
 
 
 async def _no_checkpoint() -> None:
     """For runtimes that need none."""
+
+
+async def _at_once(work: Callable[[], bytes]) -> bytes:
+    """For runtimes without threads."""
+    return work()
 
 
 async def _unshielded(work: Callable[[], Awaitable[None]]) -> None:
@@ -106,58 +87,57 @@ class Session:
     """The server's side of one connection, from greeting to release.
 
     Drive it so: `await greet()` once, `await respond(event)` for every `Command` and `BadCommand`, and in the end, on
-    every way out, `await close(reason)` once. After each reply look at `ended`.
+    every way out, `await close(reason)` once. After each reply look at `ended`. After the `+OK` to STLS, do the
+    handshake and call `tls_started`.
 
     Args:
         backend: who says who may log in, and where the mail is.
         client: who is connected; goes to the backend and into the logs.
-        cleartext_login: whether USER, PASS and APOP are served and announced on this connection.
+        rules: what is allowed and announced.
+        gate: who has been guessing, and who logged in when.
         timestamp: the APOP timestamp of this connection's greeting, or None to refuse APOP.
-        banner: text of the greeting.
-        max_bad_commands: consecutive bad lines after which the session ends; None for never.
-        max_auth_failures: refused logins after which the session ends; None for never.
+        xclient: whether the peer is a proxy that is believed what it says of its client.
         checkpoint: awaited between slices of long work; lets other tasks run.
         shielded: runs `commit`, `release` and `disconnect` so that no cancellation cuts them, with a deadline.
+        aside: runs work that takes milliseconds, of this package and not of the backend, where it holds up nobody.
     """
 
     def __init__(
         self,
         backend: Backend,
         client: ClientInfo,
+        rules: Rules = DEFAULT_RULES,
         *,
-        cleartext_login: bool = True,
+        gate: Gate = _OPEN_GATE,
         timestamp: str | None = None,
-        banner: str = "POP3 server ready",
-        max_bad_commands: int | None = 10,
-        max_auth_failures: int | None = 3,
+        xclient: bool = False,
         checkpoint: Callable[[], Awaitable[None]] = _no_checkpoint,
         shielded: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]] = _unshielded,
+        aside: Callable[[Callable[[], bytes]], Awaitable[bytes]] = _at_once,
     ) -> None:
-        self.client: Final = client
+        self.client = client
         self.tally: Final = Tally()
         self.user: str | None = None  # set by a successful login
         self.ended: str | None = None  # why no more commands should be read
+        self.method: str | None = None  # how the client last tried to log in
         self._backend = backend
-        self._cleartext_login = cleartext_login
+        self._rules = rules
+        self._gate = gate
         self._timestamp = timestamp
-        self._banner = banner
-        self._max_bad_commands = max_bad_commands
-        self._max_auth_failures = max_auth_failures
+        self._xclient_allowed = xclient
         self._checkpoint = checkpoint
         self._shielded = shielded
+        self._aside = aside
+        self._login = Login(backend, rules, gate, timestamp)
+        self._encrypted = client.tls  # the connection is, whatever a proxy says of its client
         self._connected = False
-        self._pending_user: str | None = None
         self._bad_in_a_row = 0
         self._maildrop: Maildrop | None = None
-        self._credentials: Credentials | None = None  # of the last login, for what must not be logged
-        self._messages: tuple[MessageInfo, ...] = ()
-        # Read once and kept: what a backend says of a message later was never checked.
-        self._uids: tuple[str, ...] = ()
-        self._sizes: tuple[int, ...] = ()
-        self._deleted: set[int] = set()
-        self._deleted_octets = 0
-        self._octets = 0
+        self._mail = _NO_MAIL
+        self._retrieval: Retrieval | None = None
         self._unavailable: set[int] = set()
+        self._utf8 = False
+        self._language = rules.language
 
     # --- life ------------------------------------------------------------------------------------------------------
 
@@ -167,55 +147,80 @@ class Session:
             self._connected = True
             try:
                 await self._backend.connect(self.client)
-            except BackendError as failure:
-                self.ended = "refused"
-                return failure_reply(failure)
             except Exception as failure:
                 self.ended = "refused"
-                self.log_failure("connect", failure)
-                return INTERNAL_ERROR
-        return Greeting(self._banner, self._timestamp)
+                return self._failed("connect", failure)
+        return Greeting(self._rules.banner, self._timestamp, ResponseCode.XCLIENT if self._xclient_allowed else None)
 
-    async def respond(self, event: Command | BadCommand) -> Reply:
+    async def respond(self, event: ev.Command | ev.BadCommand) -> Reply:
         """The reply to one event. Never raises because of the backend: its failures are replies, and logged."""
-        if isinstance(event, BadCommand):
+        reply = await self._reply(event)
+        return reply if self._language is ENGLISH else self._translated(reply)
+
+    async def _reply(self, event: ev.Command | ev.BadCommand) -> Reply:
+        if isinstance(event, ev.Xclient) and not self._xclient_allowed:
+            event = UNKNOWN
+        if isinstance(event, ev.BadCommand):
+            self._login.pending_user = None
+            self._abandon()
             return self._bad(event.reply, fatal=event.fatal)
         try:
             reply = await _HANDLERS[type(event)](self, event)
         except MessageUnavailable as failure:
             return self._not_available(event, failure_reply(failure))
-        except BackendError as failure:
-            reply = failure_reply(failure)
         except Exception as failure:
-            self.log_failure(type(event).__name__.upper(), failure)
-            reply = INTERNAL_ERROR
+            reply = self._failed(type(event).__name__.upper(), failure)
         self._bad_in_a_row = 0
         return reply
 
+    def _failed(self, doing: str, failure: Exception, *, login: bool = False) -> Err:
+        """What a failure of the backend is answered with; unless it is a typed one, it is logged."""
+        if isinstance(failure, BackendError):
+            return failure_reply(failure, login=login)
+        self.log_failure(doing, failure)
+        return INTERNAL_ERROR
+
+    def _translated(self, reply: Reply) -> Reply:
+        """The reply in the language of LANG. What a client reads for its numbers has no translation."""
+        if isinstance(reply, Multiline):
+            reply.status = replace(reply.status, text=self._language.translate(reply.status.text))
+        elif not isinstance(reply, ev.Challenge):
+            reply = replace(reply, text=self._language.translate(reply.text))
+        return reply
+
+    def tls_started(self, client: ClientInfo) -> None:
+        """TLS is up: forget what was said before it (RFC 2595 section 4). `client` has what the handshake told."""
+        self.client = client
+        self._encrypted = True
+        self._language = self._rules.language
+        self._login.begin_anew()
+
     async def close(self, reason: str) -> None:
         """Give everything back. Never deletes mail. Does nothing the second time."""
+        self._abandon()
         try:
             await self._release()
         finally:
             await self._disconnect(reason)
-            self._credentials = None
+            self._login.credentials = None
 
     async def _disconnect(self, reason: str) -> None:
         backend = self._backend
         if self._connected and isinstance(backend, ConnectionHooks):
             self._connected = False
-            try:
-                await self._shielded(lambda: backend.disconnect(self.client, reason))
-            except Exception as failure:
-                self.log_failure("disconnect", failure)
+            await self._give_back("disconnect", lambda: backend.disconnect(self.client, reason))
 
     async def _release(self) -> None:
         maildrop, self._maildrop = self._maildrop, None
         if maildrop is not None:
-            try:
-                await self._shielded(maildrop.release)
-            except Exception as failure:
-                self.log_failure("release", failure)
+            await self._give_back("release", maildrop.release)
+
+    async def _give_back(self, doing: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Done even if cancelled; a failure is logged and changes nothing."""
+        try:
+            await self._shielded(work)
+        except Exception as failure:
+            self.log_failure(doing, failure)
 
     def delivered(self, octets: int | None) -> None:
         """Count a message that was handed out whole, or, without a size, the top of one."""
@@ -226,33 +231,33 @@ class Session:
             self.tally.retrieved_octets += octets
 
     async def close_source(self, *opened: object) -> None:
-        """Close what a backend gave to read a message from; a failure to close is logged and changes nothing."""
+        """Close what a backend gave to read a message from."""
         for part in opened:
-            close: Callable[[], Awaitable[None]] | None = getattr(part, "aclose", None)
-            if close is not None:
-                try:
-                    await self._shielded(close)
-                except Exception as failure:
-                    self.log_failure("closing a message", failure)
+            if (close := getattr(part, "aclose", None)) is not None:
+                await self._give_back("closing a message", close)
 
     def log_failure(self, doing: str, failure: BaseException) -> None:
         """Log an exception of the backend with its traceback, and without the secret it may quote."""
+        self.log_exception(f"{doing} failed in the backend", failure)
+
+    def log_exception(self, text: str, failure: BaseException) -> None:
+        """The same for any exception."""
         trace = "".join(traceback.format_exception(failure))
-        if self._credentials is not None:
-            trace = self._credentials.redact(trace)
-        logger.error("session %s: %s failed in the backend\n%s", self.client.session, doing, trace.rstrip())
+        if self._login.credentials is not None:
+            trace = self._login.credentials.redact(trace)
+        logger.error("session %s: %s\n%s", self.client.session, text, trace.rstrip())
 
     def _bad(self, reply: Err, *, fatal: bool = False) -> Err:
         self.tally.bad_commands += 1
         self._bad_in_a_row += 1
         if fatal:
             self.ended = "line without end"
-        elif self._max_bad_commands is not None and self._bad_in_a_row >= self._max_bad_commands:
+        elif (budget := self._rules.bad_command_budget) is not None and self._bad_in_a_row >= budget:
             self.ended = "too many bad commands"
             return TOO_MANY_BAD
         return reply
 
-    def _not_available(self, event: Command, reply: Err) -> Err:
+    def _not_available(self, event: ev.Command, reply: Err) -> Err:
         """A client that asks for a vanished message again and again must not go on for ever."""
         number = getattr(event, "number", 0)
         if number in self._unavailable:
@@ -262,196 +267,234 @@ class Session:
 
     # --- AUTHORIZATION ---------------------------------------------------------------------------------------------
 
-    async def _user(self, command: User) -> Reply:
-        if not self._cleartext_login:
-            return Err(CLEARTEXT_REFUSED)
-        self._pending_user = command.name
+    async def _user(self, command: ev.User) -> Reply:
+        if refusal := self._login.refuses_passwords(self.client):
+            return refusal
+        self._login.pending_user = command.name
         return Ok("send PASS")
 
-    async def _pass(self, command: Pass) -> Reply:
-        name, self._pending_user = self._pending_user, None
-        assert name is not None  # the core hands out no PASS without a USER that was accepted
-        credentials = PasswordCredentials(name, command.password.decode("utf-8", "surrogateescape"))
-        return await self._login(self._backend.authenticate, credentials)
+    async def _pass(self, command: ev.Pass) -> Reply:
+        self.method = "PASS"
+        return await self._log_in(self._login.password, command)
 
-    async def _apop(self, command: Apop) -> Reply:
-        if self._timestamp is None or not isinstance(self._backend, ApopAuthenticator):
-            return Err("APOP is not offered here")
-        if not self._cleartext_login:
-            return Err(CLEARTEXT_REFUSED, ResponseCode.AUTH)
-        credentials = ApopCredentials(command.name, self._timestamp, command.digest)
-        return await self._login(self._backend.authenticate_apop, credentials)
+    async def _apop(self, command: ev.Apop) -> Reply:
+        if refusal := self._login.refuses_apop(self.client):
+            return refusal
+        self.method = "APOP"
+        return await self._log_in(self._login.apop, command)
 
-    async def _login(
-        self, authenticate: Callable[[Any, ClientInfo], Awaitable[str]], credentials: Credentials
-    ) -> Reply:
+    async def _auth(self, command: ev.Auth) -> Reply:
+        if command.mechanism in self._login.mechanisms(self.client):
+            self.method = command.mechanism
+        return await self._log_in(self._login.auth, command)
+
+    async def _sasl_response(self, command: ev.SaslResponse) -> Reply:
+        return await self._log_in(self._login.respond, command)
+
+    async def _sasl_cancel(self, command: ev.SaslCancel) -> Reply:
+        return self._abandon()
+
+    async def _auth_list(self, command: ev.AuthList) -> Reply:
+        self._login.pending_user = None
+        text = "".join(f"{name}\r\n" for name in self._login.mechanisms(self.client))
+        return Multiline(self, Ok("mechanisms follow"), text.encode("ascii"))
+
+    async def _log_in(self, step: _Step, command: ev.Command) -> Reply:
+        """One step of a login; with the last one, the maildrop is locked and opened (RFC 1939 section 4)."""
         await self._release()  # of a login that was cancelled half-way, if there was one
-        self._credentials = credentials
         try:
-            user = await authenticate(credentials, self.client)
-            if not isinstance(user, str) or not user:
-                raise TypeError(f"authenticate must return a user name, not {type(user).__name__}")
+            identity = await step(command, self.client)
+            if not isinstance(identity, Identity):
+                return identity
+            user = await self._login.authorized(identity, self.client)
+            delay = await self._hold_up(user)
             self._maildrop = await self._backend.open(user, self.client)
             messages = tuple(self._maildrop.messages)
         except Exception as failure:
             await self._release()
             return self._refused(failure)
+        self._login.finish(failed=False)
         try:
-            await self._snapshot(messages)
+            self._mail = mail = await Snapshot.take(messages, self._checkpoint)
+            headers = Headers.PASS if self._utf8 else self._rules.headers
+            self._retrieval = Retrieval(self, self._maildrop, mail, headers, self._checkpoint, self._aside)
+            await self._retrieval.measure_surrogates()
         except Exception as failure:
             await self._release()
             self.log_failure("opening the maildrop", failure)
-            return BAD_MAILDROP
+            return failure_reply(failure) if isinstance(failure, BackendError) else BAD_MAILDROP
         self.user = user
-        return Ok(f"maildrop has {len(self._messages)} messages ({self._octets} octets)")
+        self.tally.messages, self.tally.octets = len(self._mail), self._mail.octets
+        self._gate.logged_in(user, delay)
+        return Ok(f"maildrop has {len(self._mail)} messages ({self._mail.octets} octets)")
+
+    async def _hold_up(self, user: str) -> int:
+        """The seconds this user has to wait between logins. Raises LoginDelayed if they are not over."""
+        delay = (await login_delay(self._backend, self._rules, user)).value or 0
+        since = self._gate.since_login(user)
+        if since is not None and since < delay:
+            raise LoginDelayed
+        return delay
 
     def _refused(self, failure: Exception) -> Err:
-        if isinstance(failure, AuthenticationFailed):
+        bad = isinstance(failure, (AuthenticationFailed, Rejected))
+        self._login.finish(failed=bad)
+        if bad:
             self.tally.logins_failed += 1
-            if self.tally.logins_failed == self._max_auth_failures:
+            if self.tally.logins_failed == self._rules.max_auth_failures:
                 self.ended = "too many failed logins"
-        elif not isinstance(failure, BackendError):
-            self.log_failure("login", failure)
-            return INTERNAL_ERROR
-        return failure_reply(failure, login=True)
+            return failure_reply(AuthenticationFailed(), login=True)
+        if isinstance(failure, Malformed):
+            return Err(safe_text(str(failure), "malformed authentication message"))
+        return self._failed("login", failure, login=True)
 
-    async def _snapshot(self, messages: tuple[MessageInfo, ...]) -> None:
-        """Take over the list of messages; nothing in it is trusted."""
-        sizes: dict[str, int] = {}
-        for start in range(0, len(messages), _LINES_AT_ONCE):
-            for message in messages[start : start + _LINES_AT_ONCE]:
-                uid, octets = message.uid, message.octets
-                if type(uid) is not str or not _UID.fullmatch(uid):
-                    raise ValueError(f"a unique-id must be 1 to 70 characters in 0x21-0x7E: {uid!r:.200}")
-                if type(octets) is not int or not 2 <= octets <= _MOST_OCTETS:
-                    raise ValueError(f"a size must be an int from 2 to 2**63 - 1: {octets!r:.200} (uid {uid})")
-                sizes[uid] = octets
-            await self._checkpoint()
-        if len(sizes) != len(messages):
-            raise ValueError("two messages have the same unique-id")
-        self._messages = messages
-        self._uids = tuple(sizes)
-        self._sizes = tuple(sizes.values())
-        self._octets = self.tally.octets = sum(self._sizes)
-        self.tally.messages = len(messages)
+    def _abandon(self) -> Err:
+        """The client has ended the exchange, perhaps because it was told that it has failed; the reply to that."""
+        return self._refused(Rejected()) if self._login.abandon() else CANCELLED
 
-    async def _capa(self, command: Capa) -> Reply:
-        without = frozenset() if self._cleartext_login else frozenset({"USER"})
-        lines = (*capability_tags(without), "IMPLEMENTATION trio_pop3")
+    def _refuses_stls(self) -> Err | None:
+        if not self._rules.stls:
+            return Err("TLS is not available here")
+        if self._encrypted or self.client.tls:
+            return Err("TLS is active already")
+        # RFC 6856 section 2.1: a client that said UTF8 does not ask for TLS any more.
+        return Err("too late for TLS, UTF8 was said") if self._utf8 else None
+
+    async def _stls(self, command: ev.Stls) -> Reply:
+        self._login.pending_user = None
+        return self._refuses_stls() or Ok("begin TLS")
+
+    async def _xclient(self, command: ev.Xclient) -> Reply:
+        try:
+            client = client_behind(self.client, command.attributes)
+        except ValueError:
+            return Err("bad value in XCLIENT")
+        except ProxyLoop:
+            self.ended = "proxy loop"
+            return Err("too many hops, closing")
+        self._login.begin_anew()
+        self.client = client
+        return Ok("updated")
+
+    # --- in both states --------------------------------------------------------------------------------------------
+
+    async def _capa(self, command: ev.Capa) -> Reply:
+        stls = self.user is None and self._refuses_stls() is None
+        lines = await capabilities(self._backend, self._rules, self._login, self.client, user=self.user, stls=stls)
         text = "".join(f"{line}\r\n" for line in lines)
         return Multiline(self, Ok("capability list follows"), text.encode("ascii"))
 
+    async def _utf8_mode(self, command: ev.Utf8) -> Reply:
+        if not self._rules.utf8:
+            return Err("UTF8 is not available here")
+        self._utf8 = True
+        if self._retrieval is not None:
+            # Said after the login, which some clients do: from now on messages are sent as they are.
+            self._retrieval.headers = Headers.PASS
+            self._mail.resize({})
+        return Ok("UTF8 mode on")
+
+    async def _lang(self, command: ev.Lang) -> Reply:
+        languages = self._rules.languages
+        if command.tag is None:
+            text = "".join(f"{language.tag} {language.description}\r\n" for language in languages)
+            return Multiline(self, Ok("languages follow"), text.encode())
+        language = self._rules.language if command.tag == "*" else negotiate(command.tag, languages)
+        if language is None:
+            return Err("this language is not available")
+        self._language = language
+        return Ok(f"{language.tag} {language.translate('language changed')}")
+
     # --- TRANSACTION -----------------------------------------------------------------------------------------------
 
-    async def _stat(self, command: Stat) -> Reply:
-        return Ok(f"{len(self._messages) - len(self._deleted)} {self._octets - self._deleted_octets}")
+    async def _stat(self, command: ev.Stat) -> Reply:
+        count, octets = self._mail.left
+        return Ok(f"{count} {octets}")
 
-    async def _list(self, command: List) -> Reply:
-        return self._listing(command.number, self._sizes)
+    async def _list(self, command: ev.List) -> Reply:
+        return self._listing(command.number, self._mail.sizes)
 
-    async def _uidl(self, command: Uidl) -> Reply:
-        return self._listing(command.number, self._uids)
+    async def _uidl(self, command: ev.Uidl) -> Reply:
+        return self._listing(command.number, self._mail.uids)
 
     def _listing(self, number: int | None, values: tuple[object, ...]) -> Reply:
         if number is not None:
-            return self._missing(number) or Ok(f"{number} {values[number - 1]}")
-        status = Ok(f"{len(self._messages) - len(self._deleted)} messages")
-        return Multiline(self, status, b"", Listing(self._slices(values), self._checkpoint))
+            return self._mail.missing(number) or Ok(f"{number} {values[number - 1]}")
+        status = Ok(f"{self._mail.left[0]} messages follow")
+        return Multiline(self, status, b"", Listing(self._mail.slices(values), self._checkpoint))
 
-    def _slices(self, values: tuple[object, ...]) -> Iterator[bytes]:
-        deleted = frozenset(self._deleted)
-        for start in range(0, len(values), _LINES_AT_ONCE):
-            numbered = enumerate(values[start : start + _LINES_AT_ONCE], start + 1)
-            yield "".join(f"{n} {value}\r\n" for n, value in numbered if n not in deleted).encode("ascii")
-
-    async def _retr(self, command: Retr) -> Reply:
-        if missing := self._missing(command.number):
+    async def _retr(self, command: ev.Retr) -> Reply:
+        if missing := self._mail.missing(command.number):
             return missing
-        octets = self._sizes[command.number - 1]
-        return await self._open(command.number, Ok(f"{octets} octets"), octets=octets)
+        octets = self._mail.sizes[command.number - 1]
+        assert self._retrieval is not None
+        return await self._retrieval.open(command.number, Ok(f"{octets} octets follow"), octets=octets)
 
-    async def _top(self, command: Top) -> Reply:
-        if missing := self._missing(command.number):
+    async def _top(self, command: ev.Top) -> Reply:
+        if missing := self._mail.missing(command.number):
             return missing
-        return await self._open(command.number, Ok("top of message follows"), cutter=TopCutter(command.lines))
+        assert self._retrieval is not None
+        return await self._retrieval.open(command.number, Ok("top of message follows"), cutter=TopCutter(command.lines))
 
-    async def _dele(self, command: Dele) -> Reply:
-        if missing := self._missing(command.number):
+    async def _dele(self, command: ev.Dele) -> Reply:
+        if missing := self._mail.missing(command.number):
             return missing
-        self._deleted.add(command.number)
-        self._deleted_octets += self._sizes[command.number - 1]
+        self._mail.delete(command.number)
         return Ok("message marked for deletion")
 
-    async def _noop(self, command: Noop) -> Reply:
+    async def _noop(self, command: ev.Noop) -> Reply:
         return Ok("nothing done")
 
-    async def _rset(self, command: Rset) -> Reply:
-        self._deleted.clear()
-        self._deleted_octets = 0
-        return Ok(f"maildrop has {len(self._messages)} messages ({self._octets} octets)")
-
-    def _missing(self, number: int) -> Err | None:
-        if not 1 <= number <= len(self._messages):
-            return NO_SUCH_MESSAGE
-        return DELETED_MESSAGE if number in self._deleted else None
-
-    async def _open(
-        self, number: int, status: Ok, *, octets: int | None = None, cutter: TopCutter | None = None
-    ) -> Reply:
-        """A message with its first octets already in hand, so that a failure can still be an `-ERR`."""
-        assert self._maildrop is not None
-        content = await self._maildrop.retrieve(self._messages[number - 1])
-        if isinstance(content, bytes):
-            if len(content) <= _MEASURED_WHOLE and octets_of(content) != self._sizes[number - 1]:
-                uid = self._uids[number - 1]
-                logger.error("session %s: uid %s is not of its announced size", self.client.session, uid)
-                return BAD_MESSAGE
-            return Multiline(self, status, content, octets=octets, cutter=cutter)
-        source = aiter(content)
-        rest = None if content is source else content
-        try:
-            first = checked_chunk(await anext(source, b""))
-        except BaseException:
-            await self.close_source(source, rest)
-            raise
-        return Multiline(self, status, first, source, content=rest, octets=octets, cutter=cutter)
+    async def _rset(self, command: ev.Rset) -> Reply:
+        self._mail.reset()
+        return Ok(f"maildrop has {len(self._mail)} messages ({self._mail.octets} octets)")
 
     # --- UPDATE ----------------------------------------------------------------------------------------------------
 
-    async def _quit(self, command: Quit) -> Reply:
+    async def _quit(self, command: ev.Quit) -> Reply:
         self.ended = "quit"
         maildrop = self._maildrop
         if maildrop is None:
             return Ok("goodbye")
-        deleted = [self._messages[number - 1] for number in sorted(self._deleted)]
+        deleted = self._mail.deleted
         reply: Reply = Ok("goodbye")
+        remaining: object = 0
         try:
             await self._shielded(lambda: maildrop.commit(deleted))
         except BackendError as failure:
             reply = failure_reply(failure)
-            self.tally.remaining = getattr(failure, "remaining", len(deleted))
+            remaining = getattr(failure, "remaining", None)
         except Exception as failure:
             self.log_failure("removing messages", failure)
             reply = Err("deleted messages may not have been removed", ResponseCode.SYS_TEMP)
-            self.tally.remaining = len(deleted)
+            remaining = None
+        self.tally.remaining = remaining if type(remaining) is int and 0 <= remaining <= len(deleted) else len(deleted)
         self.tally.removed = len(deleted) - self.tally.remaining
         # Released before the reply: a client that reconnects at once must not meet its own lock.
         await self._release()
         return reply
 
 
-_HANDLERS: Final[dict[type[Command], Callable[[Session, Any], Awaitable[Reply]]]] = {
-    User: Session._user,
-    Pass: Session._pass,
-    Apop: Session._apop,
-    Capa: Session._capa,
-    Quit: Session._quit,
-    Stat: Session._stat,
-    List: Session._list,
-    Retr: Session._retr,
-    Dele: Session._dele,
-    Noop: Session._noop,
-    Rset: Session._rset,
-    Top: Session._top,
-    Uidl: Session._uidl,
+_HANDLERS: Final[dict[type[ev.Command], Callable[[Session, Any], Awaitable[Reply]]]] = {
+    ev.User: Session._user,
+    ev.Pass: Session._pass,
+    ev.Apop: Session._apop,
+    ev.Auth: Session._auth,
+    ev.AuthList: Session._auth_list,
+    ev.SaslResponse: Session._sasl_response,
+    ev.SaslCancel: Session._sasl_cancel,
+    ev.Stls: Session._stls,
+    ev.Xclient: Session._xclient,
+    ev.Utf8: Session._utf8_mode,
+    ev.Lang: Session._lang,
+    ev.Capa: Session._capa,
+    ev.Quit: Session._quit,
+    ev.Stat: Session._stat,
+    ev.List: Session._list,
+    ev.Retr: Session._retr,
+    ev.Dele: Session._dele,
+    ev.Noop: Session._noop,
+    ev.Rset: Session._rset,
+    ev.Top: Session._top,
+    ev.Uidl: Session._uidl,
 }

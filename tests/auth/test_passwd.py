@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import logging
 import os
 from pathlib import Path
@@ -12,9 +14,13 @@ import trio.testing
 
 from trio_pop3 import backend as be
 from trio_pop3.auth import PasswdFile, PasswdFileError
+from trio_pop3.auth import passwd as passwd_module
+from trio_pop3.auth.kdf import derive_scram
 from trio_pop3.auth.passwd import _MOST_WAITING, parse_users
+from trio_pop3.auth.schemes import HASHERS, Secret
+from trio_pop3.credentials import CramMd5Credentials, ScramKeys, TokenCredentials
 
-from ..driving import CLIENT
+CLIENT = be.ClientInfo("test", "127.0.0.1", 4711, loopback=True)
 
 
 @pytest.fixture
@@ -23,6 +29,10 @@ def users(tmp_path: Path) -> Path:
     path.write_text("# people\n\nalice:{PLAIN}secret:1000:1000::/home/alice::\nbob:{PLAIN}b o b\n")
     path.chmod(0o600)
     return path
+
+
+def rewrite(path: Path, text: str) -> None:
+    path.write_text(text)
 
 
 async def can_log_in(file: PasswdFile, user: str, password: str) -> bool:
@@ -43,37 +53,76 @@ async def test_users_log_in(users: Path) -> None:
     assert not await can_log_in(file, "alice", "")
 
 
-async def test_other_credentials_fail(users: Path) -> None:
+@pytest.mark.parametrize("credentials", [be.Credentials("alice"), TokenCredentials("alice", "secret")])
+async def test_other_credentials_fail(users: Path, credentials: be.Credentials) -> None:
     with pytest.raises(be.AuthenticationFailed):
-        await PasswdFile(users).authenticate(be.Credentials("alice"), CLIENT)
+        await PasswdFile(users).authenticate(credentials, CLIENT)
 
 
-async def test_an_unknown_user_costs_what_a_known_one_does(users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """H7: the same scheme is checked, once, whoever asks: counted, not timed."""
-    from trio_pop3.auth import schemes
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The schemes of the secrets that were compared with a password, in order."""
+    schemes: list[str] = []
+    real = Secret.is_of
 
-    checked: list[str] = []
-    real = schemes.Secret.is_of
-
-    def counting(self: schemes.Secret, password: bytes) -> bool:
-        checked.append(self.scheme)
+    def counting(self: Secret, password: bytes) -> bool:
+        schemes.append(self.scheme)
         return real(self, password)
 
-    monkeypatch.setattr(schemes.Secret, "is_of", counting)
+    monkeypatch.setattr(Secret, "is_of", counting)
+    return schemes
+
+
+async def test_an_unknown_user_costs_what_a_known_one_does(users: Path, checked: list[str]) -> None:
+    """H7: the same scheme is checked, once, whoever asks: counted, not timed."""
     file = PasswdFile(users)
     await can_log_in(file, "alice", "wrong")
     await can_log_in(file, "nobody", "wrong")
     assert checked == ["PLAIN", "PLAIN"]
 
 
-def test_an_empty_file_knows_nobody(tmp_path: Path) -> None:
-    (tmp_path / "users").write_text("")
-    assert not trio.run(can_log_in, PasswdFile(tmp_path / "users"), "alice", "x")
+def test_a_locked_account_is_no_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """H7: it is checked in no time, and would tell unknown users from the others."""
+    hashed: list[bytes] = []
+    monkeypatch.setattr("trio_pop3.auth.schemes.crypt", lambda password, setting: hashed.append(setting))
+    (tmp_path / "users").write_text(f"locked:!\nalice:{CRYPT}\nbob:{{PLAIN}}x\n")
+    assert not trio.run(can_log_in, PasswdFile(tmp_path / "users"), "nobody", "x")
+    assert hashed == [CRYPT.encode()]
+
+
+def test_an_empty_file_is_temporary(users: Path) -> None:
+    """H9: so it looks while somebody rewrites it, and a client told [AUTH] would forget its password."""
+    file = PasswdFile(users, cache_seconds=0)
+    users.write_text("")
+    for name in ("alice", "nobody"):
+        with pytest.raises(be.TemporaryFailure):
+            trio.run(file.authenticate, be.PasswordCredentials(name, "x"), CLIENT)
+    users.write_text("alice:{PLAIN}secret\n")
+    assert trio.run(can_log_in, file, "alice", "secret")
+
+
+def test_a_fifo_is_no_users_file(users: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """P4: nobody waits for what somebody may write into it."""
+    file = PasswdFile(users, cache_seconds=0)
+    users.unlink()
+    os.mkfifo(users)
+    assert trio.run(can_log_in, file, "alice", "secret")
+    assert "not a regular file" in caplog.text
+    with pytest.raises(PasswdFileError, match="not a regular file"):
+        PasswdFile(users)
+
+
+@pytest.mark.parametrize("costly", ["$6$rounds=999999999$abcdefgh$x", "$5$rounds=1000001$a$x", "$2b$15$" + "a" * 53])
+def test_hashes_that_take_seconds_are_refused(users: Path, costly: str) -> None:
+    """P4: two guesses at such a user would stop everybody's logins."""
+    users.write_text(f"alice:{{CRYPT}}{costly}\n")
+    with pytest.raises(PasswdFileError, match=r"line 1: a crypt\(3\) hash that takes seconds to check"):
+        PasswdFile(users)
 
 
 def test_changes_are_seen_and_broken_ones_refused(users: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    file = PasswdFile(users)
+    file = PasswdFile(users, cache_seconds=0)
     users.write_text("alice:{PLAIN}changed-it\n")
     assert trio.run(can_log_in, file, "alice", "changed-it")
     assert not trio.run(can_log_in, file, "bob", "b o b")
@@ -84,6 +133,39 @@ def test_changes_are_seen_and_broken_ones_refused(users: Path, caplog: pytest.Lo
     assert trio.run(can_log_in, file, "alice", "changed-it")
     assert "the users known so far stay" in caplog.text
     assert "changed-it" not in caplog.text
+    users.write_text("alice:{PLAIN}back\n")
+    assert trio.run(can_log_in, file, "alice", "back")
+
+
+def test_a_complaint_is_made_once(users: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = PasswdFile(users, cache_seconds=0)
+    for text in ("nonsense\n", None, "more nonsense\n"):
+        caplog.clear()
+        if text is None:
+            users.unlink()
+        else:
+            users.write_text(text)
+            users.chmod(0o600)
+        for _ in range(3):
+            assert trio.run(can_log_in, file, "alice", "secret")
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+def test_what_could_not_be_opened_is_tried_again(
+    users: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Too many open files is no reason to miss a change for ever."""
+    file = PasswdFile(users)
+    users.write_text("alice:{PLAIN}new\n")
+
+    def refuse(*arguments: object, **options: object) -> object:
+        raise OSError(24, os.strerror(24))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", refuse)
+        assert trio.run(can_log_in, file, "alice", "secret")
+    assert "Too many open files" in caplog.text
+    assert trio.run(can_log_in, file, "alice", "new")
 
 
 @pytest.mark.parametrize(
@@ -129,3 +211,237 @@ async def test_the_queue_is_bounded(users: Path) -> None:
         with pytest.raises(be.TemporaryFailure):
             await can_log_in(file, "alice", "secret")
         limiter.release_on_behalf_of("a thread that hashes")
+
+
+# --- what can be proved ---------------------------------------------------------------------------------------------
+
+EVERYTHING = {"PLAIN", "APOP", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"}
+CRYPT = "$1$saltsalt$qjXMvbEw8oaL.CzflDtaK/"
+CRAM = "{CRAM-MD5}9186d855e11eba527a7a52ca82b313e180d62234f0acc9051b527243d41e2740"  # by doveadm pw: "password"
+SCRAM = HASHERS["SCRAM-SHA-256"](b"password")
+
+
+@pytest.mark.parametrize(
+    ("secrets", "methods"),
+    [
+        ([], {"PLAIN"}),
+        ([CRYPT], {"PLAIN"}),
+        ([CRYPT, CRAM], {"PLAIN", "CRAM-MD5"}),
+        ([SCRAM, CRYPT], {"PLAIN", "SCRAM-SHA-256"}),
+        ([SCRAM, CRAM], {"PLAIN", "SCRAM-SHA-256", "CRAM-MD5"}),
+        ([CRYPT, "{PLAIN}x"], EVERYTHING),
+        (["{cleartext}x"], EVERYTHING),
+    ],
+)
+def test_the_secrets_say_what_can_be_proved(tmp_path: Path, secrets: list[str], methods: set[str]) -> None:
+    (tmp_path / "users").write_text("".join(f"u{number}:{secret}\n" for number, secret in enumerate(secrets)))
+    file = PasswdFile(tmp_path / "users")
+    assert file.login_methods == methods
+    assert isinstance(file, be.LoginMethods)
+    assert isinstance(file, be.ScramSecrets)
+
+
+class Clock:
+    """Virtual time."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_methods_are_those_of_the_file_as_last_read(users: Path) -> None:
+    """P4: asking for them reads nothing; logins do."""
+    file = PasswdFile(users)
+    users.write_text(f"alice:{CRYPT}\n")
+    assert file.login_methods == EVERYTHING
+    assert not trio.run(can_log_in, file, "alice", "wrong")
+    assert file.login_methods == {"PLAIN"}
+
+
+def apop(user: str, password: str) -> be.ApopCredentials:
+    timestamp = "<1896.697170952@dbc.mtview.ca.us>"
+    return be.ApopCredentials(user, timestamp, hashlib.md5((timestamp + password).encode()).digest())
+
+
+def cram(user: str, password: str) -> CramMd5Credentials:
+    challenge = b"<1896.697170952@postoffice.reston.mci.net>"
+    return CramMd5Credentials(user, challenge, hmac.digest(password.encode(), challenge, "md5"))
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    path = tmp_path / "mixed"
+    path.write_text(f"plain:{{PLAIN}}password\nhashed:{CRYPT}\ncram:{CRAM}\nscram:{SCRAM}\n")
+    path.chmod(0o600)
+    return path
+
+
+async def proves(file: PasswdFile, credentials: be.Credentials) -> bool:
+    try:
+        return await file.authenticate(credentials, CLIENT) == credentials.user
+    except be.AuthenticationFailed:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("make", "able"),
+    [(be.PasswordCredentials, {"plain", "hashed", "cram", "scram"}), (apop, {"plain"}), (cram, {"plain", "cram"})],
+)
+async def test_every_secret_proves_what_it_can(mixed: Path, make: type[be.PasswordCredentials], able: set[str]) -> None:
+    """R2195-02, H13; and nobody else gets in with anything."""
+    file = PasswdFile(mixed)
+    for user in ("plain", "hashed", "cram", "scram", "nobody"):
+        assert await proves(file, make(user, "password")) == (user in able)
+        for wrong in ("other", "", "x" * 70):
+            assert not await proves(file, make(user, wrong))
+
+
+# --- SCRAM ----------------------------------------------------------------------------------------------------------
+
+
+async def keys_of(file: PasswdFile, user: str, hash_name: str = "sha256") -> ScramKeys | None:
+    return await file.scram_keys(user, hash_name, CLIENT)
+
+
+async def test_keys_are_stored_or_derived(mixed: Path) -> None:
+    """R5802-10."""
+    file = PasswdFile(mixed)
+    for user, hash_name in (("plain", "sha1"), ("plain", "sha256"), ("scram", "sha256")):
+        keys = await keys_of(file, user, hash_name)
+        assert keys is not None
+        assert keys == derive_scram(b"password", hash_name, keys.salt, keys.iterations)
+        assert keys.iterations >= 4096
+    for user in ("hashed", "cram", "nobody", ""):
+        assert await keys_of(file, user) is None
+    assert await keys_of(file, "scram", "sha1") is None
+    assert await keys_of(file, "plain", "sha512") is None
+
+
+async def test_the_salt_of_a_user_stays(users: Path) -> None:
+    """Nobody who asks twice learns more, also not whether the password has been changed; and users have their own."""
+    file = PasswdFile(users)
+    alice = await keys_of(file, "alice")
+    assert alice is not None
+    assert await keys_of(file, "alice") == alice
+    rewrite(users, "alice:{PLAIN}another\nbob:{PLAIN}another\n")
+    changed, bob = await keys_of(file, "alice"), await keys_of(file, "bob")
+    other_hash = await keys_of(file, "alice", "sha1")
+    assert changed is not None
+    assert bob is not None
+    assert other_hash is not None
+    assert changed.salt == alice.salt
+    assert changed.stored_key != alice.stored_key
+    assert len({alice.salt, bob.salt, other_hash.salt}) == 3
+    strange = await keys_of(PasswdFile(users), "alice")
+    assert strange is not None
+    assert strange.salt != alice.salt  # who knows the name only cannot compute it
+
+
+@pytest.mark.parametrize(("secrets", "work"), [(["{PLAIN}x", SCRAM, CRYPT], 1), ([SCRAM, CRYPT], 0)])
+async def test_whoever_is_asked_for_costs_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secrets: list[str], work: int
+) -> None:
+    """H7: keys are made once for every name or for none: counted, not timed."""
+    (tmp_path / "users").write_text("".join(f"u{number}:{secret}\n" for number, secret in enumerate(secrets)))
+    file = PasswdFile(tmp_path / "users")
+    made: list[str] = []
+
+    def counting(password: bytes, hash_name: str, salt: bytes) -> ScramKeys:
+        made.append(hash_name)
+        return derive_scram(password, hash_name, salt)
+
+    monkeypatch.setattr(passwd_module, "derive_scram", counting)
+    for user in ("u0", "u1", "u2", "nobody"):
+        made.clear()
+        await keys_of(file, user)
+        assert made == ["sha256"] * work
+
+
+async def test_the_queue_for_keys_is_bounded(users: Path) -> None:
+    """P4, H9."""
+    limiter = trio.CapacityLimiter(1)
+    file = PasswdFile(users, limiter=limiter)
+    async with trio.open_nursery() as nursery:
+        limiter.acquire_on_behalf_of_nowait("a thread that hashes")
+        for _ in range(_MOST_WAITING):
+            nursery.start_soon(keys_of, file, "alice")
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(be.TemporaryFailure):
+            await keys_of(file, "alice")
+        limiter.release_on_behalf_of("a thread that hashes")
+
+
+# --- the cache ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hops(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The functions that were run in threads."""
+    seen: list[object] = []
+    real = trio.to_thread.run_sync
+
+    async def counting(work: object, *arguments: object, **options: object) -> object:
+        seen.append(work)
+        return await real(work, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", counting)
+    return seen
+
+
+async def test_a_good_login_is_not_hashed_again(users: Path, checked: list[str], hops: list[object]) -> None:
+    clock = Clock()
+    file = PasswdFile(users, clock=clock)
+    for _ in range(3):
+        assert await can_log_in(file, "alice", "secret")
+    assert (len(checked), len(hops)) == (1, 1)
+    clock.now += 59.9
+    assert await can_log_in(file, "alice", "secret")
+    assert (len(checked), len(hops)) == (1, 1)
+    clock.now += 0.1
+    assert await can_log_in(file, "alice", "secret")
+    assert (len(checked), len(hops)) == (2, 2)
+
+
+async def test_only_what_was_good_is_remembered(users: Path, checked: list[str]) -> None:
+    """H12: of that user, with that password."""
+    file = PasswdFile(users)
+    assert await can_log_in(file, "alice", "secret")
+    for _ in range(2):
+        assert not await can_log_in(file, "bob", "secret")
+        assert not await can_log_in(file, "alice", "wrong")
+    assert len(checked) == 5
+
+
+async def test_a_changed_password_is_not_remembered(users: Path, checked: list[str], hops: list[object]) -> None:
+    """A second later at most; whose line has not changed is not hashed again."""
+    clock = Clock()
+    file = PasswdFile(users, clock=clock)
+    assert await can_log_in(file, "alice", "secret")
+    assert await can_log_in(file, "bob", "b o b")
+    rewrite(users, "alice:{PLAIN}changed\nbob:{PLAIN}b o b\n")
+    clock.now += 1
+    assert not await can_log_in(file, "alice", "secret")
+    assert (len(checked), len(hops)) == (3, 3)
+    assert await can_log_in(file, "bob", "b o b")
+    assert (len(checked), len(hops)) == (3, 3)
+    rewrite(users, "bob:{PLAIN}b o b\n")
+    clock.now += 1
+    assert await can_log_in(file, "bob", "b o b")
+    assert (len(checked), len(hops)) == (3, 4)
+    assert not await can_log_in(file, "alice", "secret")
+
+
+async def test_the_cache_can_be_off(users: Path, checked: list[str]) -> None:
+    file = PasswdFile(users, cache_seconds=0)
+    for _ in range(2):
+        assert await can_log_in(file, "alice", "secret")
+    assert len(checked) == 2
+
+
+async def test_a_remembered_login_lets_others_run(users: Path) -> None:
+    file = PasswdFile(users)
+    assert await can_log_in(file, "alice", "secret")
+    with trio.testing.assert_checkpoints():
+        assert await can_log_in(file, "alice", "secret")

@@ -16,6 +16,7 @@ from trio_pop3 import backend as be
 from trio_pop3.backends.callbacks import CallbackBackend
 
 from ..driving import CLIENT, Dialogue, run
+from .maildir_helpers import lines
 
 MAIL = {"one": b"Subject: one\n\n.first\n", "two": b"Subject: two\r\n\r\nsecond", "three": b""}
 SIZES = {"one": 24, "two": 24, "three": 2}
@@ -80,13 +81,18 @@ def test_unknown_names_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "apop", "hooks"),
-    [((), False, False), (("apop",), True, False), (("connect",), False, True), (("disconnect",), False, True)],
+    ("given", "methods", "hooks"),
+    [
+        ((), {"PLAIN"}, False),
+        (("apop",), {"PLAIN", "APOP"}, False),
+        (("connect",), {"PLAIN"}, True),
+        (("disconnect",), {"PLAIN"}, True),
+    ],
 )
-def test_only_powers_that_are_there_are_offered(given: tuple[str, ...], apop: bool, hooks: bool) -> None:
+def test_only_powers_that_are_there_are_offered(given: tuple[str, ...], methods: set[str], hooks: bool) -> None:
     """D8."""
     backend = minimal(**dict.fromkeys(given, print))
-    assert isinstance(backend, be.ApopAuthenticator) is apop
+    assert be.login_methods(backend) == methods
     assert isinstance(backend, be.ConnectionHooks) is hooks
 
 
@@ -98,8 +104,8 @@ def test_a_whole_session_without_an_event_loop() -> None:
     calls: list[tuple[str, ...]] = []
     session = Dialogue(inline(delete=lambda *call: calls.append(call)))
     assert session.login() == b"+OK maildrop has 3 messages (50 octets)\r\n"
-    assert session.ask("UIDL") == b"+OK 3 messages\r\n1 one\r\n2 two\r\n3 three\r\n.\r\n"
-    assert session.ask("RETR 1") == b"+OK 24 octets\r\nSubject: one\r\n\r\n..first\r\n.\r\n"
+    assert lines(session.ask("UIDL")) == [b"1 one", b"2 two", b"3 three"]
+    assert lines(session.ask("RETR 1")) == [b"Subject: one", b"", b"..first"]
     for number in (3, 1):
         session.ask(f"DELE {number}")
     assert calls == []
@@ -150,7 +156,7 @@ async def test_plain_functions_run_in_threads_to_their_last_step() -> None:
     assert await the_whole_of(backend) == (SNAPSHOT[:1], [MAIL["one"]])
     maildrop = await backend.open("alice", CLIENT)
     await maildrop.commit(maildrop.messages)
-    await backend.authenticate_apop(be.ApopCredentials("alice", "<1@h>", bytes(16)), CLIENT)
+    await backend.authenticate(be.ApopCredentials("alice", "<1@h>", bytes(16)), CLIENT)
     await backend.disconnect(CLIENT, "quit")
     steps = {"connect", "authenticate", "list", "retrieve", "close", "delete", "apop", "disconnect"}
     assert {step for step, _ in places} == steps
@@ -218,7 +224,7 @@ def test_good_answers(answer: object, user: str) -> None:
     backend = inline(authenticate=check, apop=check)
     assert run(backend.authenticate(ALICE, CLIENT)) == user
     credentials = be.ApopCredentials("alice", "<1@h>", b"\xab" * 16)
-    assert run(backend.authenticate_apop(credentials, CLIENT)) == user
+    assert run(backend.authenticate(credentials, CLIENT)) == user
     assert seen == [("alice", "secret", "127.0.0.1"), ("alice", "ab" * 16, "<1@h>")]
 
 
@@ -229,7 +235,7 @@ def test_answers_that_mean_no(answer: object) -> None:
     with pytest.raises(be.AuthenticationFailed):
         run(backend.authenticate(ALICE, CLIENT))
     with pytest.raises(be.AuthenticationFailed):
-        run(backend.authenticate_apop(be.ApopCredentials("alice", "<1@h>", bytes(16)), CLIENT))
+        run(backend.authenticate(be.ApopCredentials("alice", "<1@h>", bytes(16)), CLIENT))
 
 
 @pytest.mark.parametrize("answer", [1, 0, "", b"alice", ["alice"], object()])
@@ -427,6 +433,85 @@ def test_a_vanished_message_is_an_error_and_not_the_end() -> None:
     assert session.ask("RETR 1").startswith(b"+OK")
 
 
+# --- other sessions meanwhile --------------------------------------------------------------------------------------
+
+
+class Ticks:
+    """Counts how often another task gets its turn."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def during(self, work: Callable[[], Any]) -> Any:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tick)
+            result = await work()
+            nursery.cancel_scope.cancel()
+        return result
+
+    async def _tick(self) -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            self.count += 1
+
+
+async def list_of_many(user: str) -> list[tuple[str, int]]:
+    return [(str(number), 2) for number in range(20_000)]
+
+
+async def unsized_list_of_many(user: str) -> list[str]:
+    return [str(number) for number in range(20_000)]
+
+
+async def size_of_two(user: str, uid: str) -> int:
+    return 2
+
+
+@pytest.mark.parametrize("callbacks", [{"list": list_of_many}, {"list": unsized_list_of_many, "size": size_of_two}])
+async def test_a_long_async_list_does_not_hold_up_other_sessions(callbacks: dict[str, Any]) -> None:
+    """P4: a turn for everybody after each thousand messages, though the callbacks never wait for anything."""
+    ticks, backend = Ticks(), minimal(**callbacks)
+    assert len((await ticks.during(lambda: backend.open("alice", CLIENT))).messages) == 20_000
+    assert ticks.count >= 15
+
+
+async def whole(user: str, uid: str) -> bytes:
+    return b"x" * 5_000_000
+
+
+async def in_crumbs(user: str, uid: str) -> AsyncIterator[bytes]:
+    for _ in range(5000):
+        yield b"x" * 1000
+
+
+async def in_nothings(user: str, uid: str) -> AsyncIterator[bytes]:
+    for _ in range(5000):
+        yield b""
+    yield b"x" * 5_000_000
+
+
+async def list_of_one(user: str) -> list[str]:
+    return ["one"]
+
+
+@pytest.mark.parametrize(("retrieve", "turns"), [(whole, 3), (in_crumbs, 4900), (in_nothings, 4900)])
+async def test_measuring_does_not_hold_up_other_sessions(retrieve: Any, turns: int) -> None:
+    """P4, B1: whatever the message comes in."""
+    ticks, backend = Ticks(), minimal(list=list_of_one, retrieve=retrieve)
+    assert (await ticks.during(lambda: backend.open("alice", CLIENT))).messages == [be.MessageInfo("one", 5_000_002)]
+    assert ticks.count >= turns
+
+
+async def test_a_login_can_be_cancelled_in_the_middle_of_a_long_list() -> None:
+    """I9, P4: and then the maildrop is free."""
+    backend = minimal(list=list_of_many)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await backend.open("alice", CLIENT)
+    assert scope.cancelled_caught
+    assert len((await backend.open("alice", CLIENT)).messages) == 20_000
+
+
 # --- the lock ------------------------------------------------------------------------------------------------------
 
 
@@ -553,8 +638,20 @@ async def test_every_deletion_is_tried(blocking: bool, caplog: pytest.LogCapture
         await maildrop.commit(maildrop.messages)
     assert failure.value.remaining == 2
     assert tried == uids
-    assert "delete of uid one failed" in caplog.text
-    assert "OSError: disk" in caplog.text
+    assert "user 'alice': delete of uid one failed: OSError at\n" in caplog.text
+    assert re.search(rf"\n  {re.escape(__file__)}:\d+ in test_every_deletion.*\.raising\n", caplog.text)
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("LOGIN alice s3cr3t@pw failed"), KeyError("s3cr3t@pw")])
+def test_what_a_failed_deletion_says_is_not_logged(failure: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    """H8, P5: it may quote a password, and the backend does not know which; nor are the lines of code logged."""
+    failure.__cause__ = ValueError("s3cr3t@pw")
+    session = Dialogue(inline(delete=refuse(failure)))
+    session.login()
+    assert session.send(b"DELE 1\r\nQUIT\r\n").endswith(b"-ERR [SYS/TEMP] 1 deleted message not removed\r\n")
+    assert f"failed: {type(failure).__name__} at\n" in caplog.text
+    assert "s3cr3t" not in caplog.text
+    assert "raise failure" not in caplog.text
 
 
 def test_deletions_that_work_are_confirmed() -> None:
@@ -567,7 +664,7 @@ def test_deletions_that_work_are_confirmed() -> None:
     assert session.ask("QUIT") == b"+OK goodbye\r\n"
     session = Dialogue(backend)
     session.login()
-    assert session.ask("UIDL") == b"+OK 2 messages\r\n1 one\r\n2 three\r\n.\r\n"
+    assert lines(session.ask("UIDL")) == [b"1 one", b"2 three"]
 
 
 def test_without_delete_nothing_can_be_deleted_and_quit_says_so() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -159,3 +160,60 @@ deliver(box.path, b"mail\\n" * 1000)
         assert process.wait(60) == -9
     assert list(box.held().values()) == [b"mail\n" * 1000] * there
     assert len(uids(box.login())) == there
+
+
+# --- tmp/ ------------------------------------------------------------------------------------------------------------
+
+HOUR = 3600
+
+
+def later(monkeypatch: pytest.MonkeyPatch, hours: float) -> float:
+    """Let so much time pass; returns what was the time."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + hours * HOUR)
+    return now
+
+
+@pytest.mark.parametrize(("hours", "left"), [(35.9, ["1.dead"]), (36.1, [])])
+def test_what_was_left_in_tmp_is_removed_after_36_hours(
+    box: Box, hours: float, left: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P1: killed half-way, a delivery leaves a file that nobody else would ever remove; never one in new/ or cur/."""
+    for part in ("tmp", "new", "cur"):
+        box.put("1.dead", b"half a mess", part)
+    later(monkeypatch, hours)
+    name = deliver(box.path, b"mail\n")
+    assert os.listdir(box.path / "tmp") == left
+    assert box.names() == sorted([b"1.dead", b"1.dead", name.encode()])
+
+
+def test_what_somebody_works_on_in_tmp_stays(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P1: read an hour ago; just copied, with the times of the original; no file at all."""
+    box.put("1.read", part="tmp")
+    (box.path / "tmp" / "directory").mkdir()
+    os.symlink("nowhere", box.path / "tmp" / "link")
+    now = later(monkeypatch, 40)
+    os.utime(box.path / "tmp" / "1.read", (now + 39 * HOUR, 1))
+    deliver(box.path, b"mail\n")
+    assert sorted(os.listdir(box.path / "tmp")) == ["1.read", "directory", "link"]
+    monkeypatch.undo()
+    os.utime(box.path / "tmp" / "1.read", (1, 1))
+    deliver(box.path, b"mail\n")
+    assert sorted(os.listdir(box.path / "tmp")) == ["1.read", "directory", "link"]
+
+
+def test_what_cannot_be_removed_from_tmp_does_not_hold_up_the_mail(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P1: tried for each of them."""
+    tried: list[str] = []
+
+    def unlink(path: str) -> None:
+        tried.append(os.path.basename(path))
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    for name in ("1.dead", "2.dead"):
+        box.put(name, part="tmp")
+    later(monkeypatch, 40)
+    monkeypatch.setattr(os, "unlink", unlink)
+    name = deliver(box.path, b"mail\n")
+    assert list(box.held()) == [name]
+    assert sorted(tried) == ["1.dead", "2.dead"]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from trio_pop3.backends.maildir import removal
 from trio_pop3.backends.maildir.removal import Removal
-from trio_pop3.backends.maildir.scan import MOST_LOOKS, Whereabouts
+from trio_pop3.backends.maildir.scan import MOST_LOOKS, MaildirMessage, Whereabouts, snapshot
 
 from .maildir_helpers import Box
 
@@ -26,15 +26,20 @@ def box(tmp_path: Path) -> Box:
     return box
 
 
-def files_of(box: Box) -> Whereabouts:
-    files = Whereabouts(box.octets_path)
-    files.look()
-    return files
+class Shown:
+    """What a session has seen."""
+
+    def __init__(self, box: Box) -> None:
+        self.files = Whereabouts(box.octets_path)
+        self.messages = snapshot(self.files)
+
+    def named(self, *bases: bytes) -> list[MaildirMessage]:
+        return [message for message in self.messages if message.base in bases]
 
 
-def remove(files: Whereabouts, bases: Iterable[bytes]) -> int:
+def remove(shown: Shown, *bases: bytes) -> int:
     """To the end; how many remain."""
-    work = Removal(files, bases)
+    work = Removal(shown.files, shown.named(*bases))
     while not work.step():
         pass
     return work.remaining
@@ -56,25 +61,25 @@ def test_what_is_marked_goes_and_the_rest_stays(box: Box) -> None:
     for name in ("1.a,S=3", "1.", "1.ab"):
         box.put(name, b"other")
     box.put("1.a", b"being written", "tmp")
-    assert remove(files_of(box), [b"1.a", b"3.c"]) == 0
+    assert remove(Shown(box), b"1.a", b"3.c") == 0
     assert box.held() == {"2.b": b"2.b", "1.a,S=3": b"other", "1.": b"other", "1.ab": b"other"}
     assert (box.path / "tmp" / "1.a").exists()
 
 
 def test_it_can_be_repeated(box: Box) -> None:
     """E6: what is gone is a success."""
-    files = files_of(box)
-    assert remove(files, [b"1.a"]) == 0
-    assert remove(files, [b"1.a", b"9.never"]) == 0
+    shown = Shown(box)
+    assert remove(shown, b"1.a") == 0
+    assert remove(shown, b"1.a") == 0
     assert sorted(box.held()) == ["2.b", "3.c"]
 
 
 def test_renamed_since_the_snapshot(box: Box) -> None:
     """E5: found by base name."""
-    files = files_of(box)
+    shown = Shown(box)
     box.move("new/1.a", "cur/1.a:2,")
     box.move("new/2.b", "cur/2.b:2,FS")
-    assert remove(files, [b"1.a", b"2.b"]) == 0
+    assert remove(shown, b"1.a", b"2.b") == 0
     assert list(box.held()) == ["3.c"]
 
 
@@ -87,7 +92,7 @@ def test_renamed_under_our_hands(box: Box, monkeypatch: pytest.MonkeyPatch) -> N
             box.move(*moves.pop(0))
 
     on_unlink(monkeypatch, move)
-    assert remove(files_of(box), [b"1.a"]) == 0
+    assert remove(Shown(box), b"1.a") == 0
     assert sorted(box.held()) == ["2.b", "3.c"]
 
 
@@ -102,7 +107,7 @@ def test_renamed_for_ever_is_reported(box: Box, monkeypatch: pytest.MonkeyPatch)
             names.reverse()
 
     on_unlink(monkeypatch, move)
-    assert remove(files_of(box), [b"1.a", b"2.b"]) == 1
+    assert remove(Shown(box), b"1.a", b"2.b") == 1
     assert len(tries) == MOST_LOOKS
     assert sorted(box.held()) == ["1.a", "3.c"]
 
@@ -110,7 +115,7 @@ def test_renamed_for_ever_is_reported(box: Box, monkeypatch: pytest.MonkeyPatch)
 def test_a_message_that_is_there_twice_is_gone_from_both(box: Box) -> None:
     """E10: some agents move by link and unlink; killed in between, they leave two names."""
     os.link(box.path / "new" / "1.a", box.path / "cur" / "1.a:2,S")
-    assert remove(files_of(box), [b"1.a"]) == 0
+    assert remove(Shown(box), b"1.a") == 0
     assert sorted(box.held()) == ["2.b", "3.c"]
 
 
@@ -124,7 +129,7 @@ def test_the_rest_is_tried_and_the_failure_counted(
             raise OSError(errno.EIO, "Input/output error")
 
     on_unlink(monkeypatch, fail)
-    assert remove(files_of(box), [name.encode() for name in NAMES]) == 1
+    assert remove(Shown(box), *(name.encode() for name in NAMES)) == 1
     assert list(box.held()) == ["2.b"]
     assert [record.getMessage() for record in caplog.records] == [
         f"cannot remove '{box.path}/new/2.b': Input/output error"
@@ -140,7 +145,7 @@ def test_a_failure_that_somebody_else_made_good_is_none(box: Box, monkeypatch: p
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "unlink", unlink)
-    assert remove(files_of(box), [b"1.a"]) == 0
+    assert remove(Shown(box), b"1.a") == 0
 
 
 def test_synced_when_it_says_so(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,32 +159,109 @@ def test_synced_when_it_says_so(box: Box, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(os, "fsync", spy)
     on_unlink(monkeypatch, lambda path: did.append("unlink"))
-    files = files_of(box)
+    shown = Shown(box)
     for expected in (["unlink", "unlink", "new", "cur"], ["new", "cur"]):
         did.clear()
-        assert remove(files, [b"1.a", b"2.b"]) == 0
+        assert remove(shown, b"1.a", b"2.b") == 0
         assert did == expected
 
 
 @pytest.mark.parametrize("broken", ["fsync", "listdir"])
 def test_not_knowing_is_an_error(box: Box, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """E2."""
-    files = files_of(box)
+    shown = Shown(box)
 
     def fail(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, broken, fail)
     with pytest.raises(OSError, match="Input/output"):
-        remove(files, [b"1.a"])
+        remove(shown, b"1.a")
 
 
 def test_in_steps(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     """P4, P1: a deadline may act between any two; what is removed then was marked."""
     monkeypatch.setattr(removal, "_REMOVED_AT_ONCE", 1)
-    work = Removal(files_of(box), [b"1.a", b"3.c"])
+    shown = Shown(box)
+    work = Removal(shown.files, shown.named(b"1.a", b"3.c"))
     assert not work.step()
     assert sorted(box.held()) == ["2.b", "3.c"]
     assert work.step()
     assert sorted(box.held()) == ["2.b"]
     assert work.remaining == 0
+
+
+# --- never another file --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("marked", "left"), [(0, "second"), (1, "first")])
+def test_of_two_files_with_one_base_name_the_marked_one_goes(box: Box, marked: int, left: str) -> None:
+    """E10, P1: both were shown, as two messages; the other one is shown again."""
+    box.put("4.d:2,S", b"first", "cur")
+    os.utime(box.path / "cur" / "4.d:2,S", (1, 1))
+    box.put("4.d:2,RS", b"second", "cur")
+    shown = Shown(box)
+    work = Removal(shown.files, [shown.named(b"4.d")[marked]])
+    assert work.step()
+    assert work.remaining == 0
+    assert box.held()["4.d"] == left.encode()
+    assert len(Shown(box).messages) == 4
+
+
+def test_both_of_two_files_with_one_base_name(box: Box) -> None:
+    """E10."""
+    box.put("1.a:2,S", b"second", "cur")
+    assert remove(Shown(box), b"1.a") == 0
+    assert sorted(box.held()) == ["2.b", "3.c"]
+
+
+@pytest.mark.parametrize("where", ["new/1.a:2,F", "cur/1.a:2,S"])
+def test_a_file_that_came_after_the_snapshot_stays(box: Box, where: str) -> None:
+    """E10, P1: it has the base name of a marked message, and was never shown."""
+    shown = Shown(box)
+    part, name = where.split("/")
+    box.put(name, b"came later", part)
+    assert remove(shown, b"1.a", b"2.b") == 0
+    assert box.held() == {"1.a": b"came later", "3.c": b"3.c"}
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_file_that_was_put_in_its_place_stays_and_is_reported(
+    box: Box, busy: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """E2, E10, P1: under its very name. The client is told that something is still there; once is enough to see it."""
+    shown = Shown(box)
+    box.put("other", b"rewritten", "tmp")
+    box.move("tmp/other", "new/1.a")
+    looks: list[int] = []
+    look = Whereabouts.look
+
+    def counted(files: Whereabouts) -> dict[bytes, bytes]:
+        looks.append(1)
+        return look(files)
+
+    monkeypatch.setattr(Whereabouts, "look", counted)
+    if busy:
+        moves = [("new/2.b", "cur/2.b:2,")]
+        on_unlink(monkeypatch, lambda path: box.move(*moves.pop()) if moves else None)
+    assert remove(shown, b"1.a", b"2.b") == 1
+    assert box.held() == {"1.a": b"rewritten", "3.c": b"3.c"}
+    assert [record.getMessage() for record in caplog.records] == ["'1.a' is not the file that was shown, so it stays"]
+    assert len(looks) == 1 + busy
+
+
+def test_renamed_after_the_look(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E5: gone from where the look saw it, so nobody knows yet; the next look finds it."""
+    shown = Shown(box)
+    box.move("new/1.a", "cur/1.a:2,")
+    real, moves = os.lstat, [("cur/1.a:2,", "cur/1.a:2,S")]
+
+    def lstat(path: bytes) -> os.stat_result:
+        if path.endswith(b"2,") and moves:
+            box.move(*moves.pop())
+        return real(path)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    assert remove(shown, b"1.a") == 0
+    assert not moves
+    assert sorted(box.held()) == ["2.b", "3.c"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import hashlib
 import os
 import socket
 from collections.abc import Callable
@@ -62,9 +64,9 @@ def test_new_and_cur_are_read_and_nothing_else(box: Box) -> None:
 
 
 def test_a_message_seen_in_both_counts_once(box: Box) -> None:
-    """F1."""
+    """F1: one file under two names, as agents leave it that link and then unlink."""
     box.put("1.a", b"same\n", "new")
-    box.put("1.a:2,", b"same\n", "cur")
+    os.link(box.path / "new" / "1.a", box.path / "cur" / "1.a:2,")
     assert bases(box) == [b"1.a"]
 
 
@@ -232,6 +234,213 @@ def test_mail_that_is_there_is_never_hidden(box: Box, monkeypatch: pytest.Monkey
     assert open_files() == before
 
 
+# --- one base name, several files ------------------------------------------------------------------------------------
+
+
+def written(box: Box, *files: tuple[str, str]) -> None:
+    """Files of (part, name), each written a second after the one before, and holding its path."""
+    for seconds, (part, name) in enumerate(files, 1_700_000_000):
+        box.put(name, f"{part}/{name}\n".encode(), part)
+        os.utime(box.path / part / name, (seconds, seconds))
+
+
+def shown(box: Box) -> dict[str, str]:
+    """uid -> path, which is what the message holds."""
+    files = Whereabouts(box.octets_path)
+    found = {}
+    for message in snapshot(files):
+        fd, status = files.open(message)
+        found[message.uid] = os.read(fd, status.st_size).decode().rstrip()
+        os.close(fd)
+    return found
+
+
+def hashed(path: str) -> str:
+    return hashlib.sha256(path.encode()).hexdigest()[:40]
+
+
+@pytest.mark.parametrize(
+    "names", [("cur/same:2,S", "cur/same:2,RS"), ("cur/same:2,RS", "cur/same:2,S"), ("new/same", "cur/same:2,"),
+              ("cur/same", "new/same"), ("new/same", "cur/same")]
+)  # fmt: skip
+def test_two_files_with_one_base_name_are_two_messages(box: Box, names: tuple[str, str]) -> None:
+    """F1, F5, P1: neither hides the other; the one that was there first keeps the unique-id that it had (F2)."""
+    first, second = (tuple(name.split("/")) for name in names)
+    written(box, (first[0], first[1]), (second[0], second[1]))
+    assert shown(box) == {"same": names[0], hashed(names[1]): names[1]}
+
+
+def test_what_goes_by_its_path_keeps_its_unique_id_while_that_stays(box: Box) -> None:
+    """F2, P3: whatever becomes of the other files, save the one whose place it takes when it is alone."""
+    written(box, ("cur", "x:2,S"), ("cur", "x:2,T"), ("cur", "x:2,R"), ("new", "x"))
+    ids = shown(box)
+    assert ids == {"x": "cur/x:2,S", **{hashed(path): path for path in ("cur/x:2,T", "cur/x:2,R", "new/x")}}
+    box.move("cur/x:2,S", "cur/x:2,FS")
+    os.unlink(box.path / "cur" / "x:2,R")
+    assert shown(box).keys() == ids.keys() - {hashed("cur/x:2,R")}
+    for name in ("x:2,FS", "x:2,T"):
+        os.unlink(box.path / "cur" / name)
+    assert shown(box) == {"x": "new/x"}
+
+
+def test_names_without_a_base_name_are_their_own(box: Box) -> None:
+    """F1: what begins with the flags has no identity in common with anything."""
+    written(box, ("cur", ":2,a"), ("cur", ":2,b"), ("new", ":2,b"))
+    assert shown(box) == {":2,a": "cur/:2,a", ":2,b": "cur/:2,b", hashed("new/:2,b"): "new/:2,b"}
+
+
+@pytest.mark.parametrize("thing", ["directory", "link", "fifo"])
+@pytest.mark.parametrize("part", ["new", "cur"])
+def test_what_is_no_file_hides_none(box: Box, part: str, thing: str) -> None:
+    """P1, H11: mail goes before whatever has its name."""
+    other = "cur" if part == "new" else "new"
+    written(box, (other, "1.a:2,S"))
+    path = box.path / part / "1.a"
+    make: dict[str, Callable[[], object]] = {
+        "directory": path.mkdir,
+        "link": lambda: path.symlink_to("/etc/passwd"),
+        "fifo": lambda: os.mkfifo(path),
+    }
+    make[thing]()
+    os.utime(path, (1, 1), follow_symlinks=False)
+    assert shown(box) == {"1.a": f"{other}/1.a:2,S"}
+    os.unlink(box.path / other / "1.a:2,S")
+    assert shown(box) == {}
+
+
+def test_things_that_are_no_files_and_share_a_name(box: Box) -> None:
+    (box.path / "new" / "1.a").mkdir()
+    (box.path / "cur" / "1.a:2,").mkdir()
+    assert shown(box) == {}
+
+
+@pytest.mark.parametrize("listed_before", [1, 2, 3, 4])
+def test_a_file_renamed_between_two_listings_is_one_message(
+    box: Box, listed_before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F1, C5: it may be seen under both names, in one scan or in two."""
+    written(box, ("new", "1.a"))
+
+    def move(n: int) -> None:
+        if n == listed_before:
+            box.move("new/1.a", "cur/1.a:2,")
+
+    before_scan(monkeypatch, move)
+    assert bases(box) == [b"1.a"]
+
+
+def test_a_storm_of_renames_makes_no_doubles(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F1, C5: every listing finds all files under other names, and links that come and go beside them."""
+    flags = [f"{n}.x:2," for n in range(5)]
+    for name in flags:
+        box.put(name, part="cur")
+
+    def rename(n: int) -> None:
+        for at, old in enumerate(flags):
+            flags[at] = f"{at}.x:2,{'S' * n}"
+            box.move(f"cur/{old}", f"cur/{flags[at]}")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(box.path / "new" / f"{(n - 1) % 5}.x")
+        os.link(box.path / "cur" / flags[n % 5], box.path / "new" / f"{n % 5}.x")
+
+    before_scan(monkeypatch, rename)
+    assert bases(box) == [b"%d.x" % n for n in range(5)]
+
+
+def test_a_shared_name_whose_files_all_move_is_looked_up_again(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C5, P1: all paths of one base name are old when it is to be told which are different files."""
+    written(box, ("new", "1.a"), ("cur", "1.a:2,S"))
+    real, moves = os.lstat, [("new/1.a", "cur/1.a:2,T"), ("cur/1.a:2,S", "cur/1.a:2,RS")]
+
+    def lstat(path: bytes) -> os.stat_result:
+        while moves:
+            box.move(*moves.pop())
+        return real(path)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    assert set(shown(box).values()) == {"new/1.a", "cur/1.a:2,S"}
+
+
+def test_a_message_that_moves_while_the_other_is_measured(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F1, C5: neither is left out, nor counted twice."""
+    written(box, ("cur", "1.a:2,S"), ("cur", "1.a:2,T"))
+    real, moves = os.open, [("cur/1.a:2,T", "cur/1.a:2,ST")]
+
+    def open_late(path: bytes, *args: int) -> int:
+        if path.endswith(b"2,S") and moves:
+            box.move(*moves.pop())
+        return real(path, *args)
+
+    monkeypatch.setattr(os, "open", open_late)
+    assert sorted(shown(box).values()) == ["cur/1.a:2,S", "cur/1.a:2,T"]
+
+
+names = st.sampled_from(["a", "a:2,", "a:2,S", "a:2,T", "b", "b:2,S", ":2,", ":2,S", "a b", "a b:2,"])
+places = st.sampled_from(["new", "cur"])
+
+
+@given(files=st.lists(st.tuples(places, names), unique=True), others=st.lists(st.tuples(places, names), unique=True))
+def test_every_file_is_a_message_and_no_two_are_one(
+    tmp_path_factory: pytest.TempPathFactory, files: list[tuple[str, str]], others: list[tuple[str, str]]
+) -> None:
+    """F1, P1: whatever the names; each is shown once, under a unique-id of its own, and can be read."""
+    box = Box(tmp_path_factory.mktemp("box"))
+    for part, name in {*others} - {*files}:
+        (box.path / part / name).mkdir()
+    written(box, *files)
+    ids = shown(box)
+    assert sorted(ids.values()) == sorted("/".join(file) for file in files)
+    assert shown(box) == ids
+
+
+def test_no_file_is_asked_for_its_number_without_need(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P4: a hundred thousand of them would be."""
+    for n in range(10):
+        box.put(f"{n}.x:2,S", part="cur")
+    for call in ("lstat", "stat", "scandir"):
+        monkeypatch.setattr(os, call, None)
+    assert len(taken(box)) == 10
+
+
+# --- many ------------------------------------------------------------------------------------------------------------
+
+
+def test_many_are_sorted_in_portions(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P4, C7: in bounded portions, since no other thread runs meanwhile; the order is the same."""
+    monkeypatch.setattr(scan, "_PORTION", 8)
+    monkeypatch.setattr(scan, "_SAMPLED", 2)
+    for n in range(300):
+        box.put(f"{n * 7919 % 300:03d}.x")
+    longest: list[int] = []
+
+    def spied(things: list[bytes]) -> list[bytes]:
+        longest.append(len(things))
+        return real(things)
+
+    real = sorted
+    monkeypatch.setattr(scan, "sorted", spied, raising=False)
+    assert bases(box) == [b"%03d.x" % n for n in range(300)]
+    assert max(longest[1:]) < 40
+
+
+def test_a_file_that_grows_while_it_is_measured(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P4: as long as it was when it was opened, however fast it grows."""
+    monkeypatch.setattr(scan, "READ_OCTETS", 4)
+    box.put("1.a", b"12345678\n")
+    real, more = os.read, [b"more\n"] * 1000
+
+    def read(fd: int, octets: int) -> bytes:
+        with open(box.path / "new" / "1.a", "ab") as file:
+            file.write(more.pop() if more else b"")
+        return real(fd, octets)
+
+    monkeypatch.setattr(os, "read", read)
+    assert [message.octets for message in taken(box)] == [10]
+
+
+# --- finding them again ----------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("part", ["new", "cur"])
 def test_half_a_maildir_is_none(box: Box, part: str) -> None:
     """F9."""
@@ -250,12 +459,12 @@ def test_open_finds_a_message_wherever_it_is_and_looks_once_for_all(box: Box, mo
     for n in range(5):
         box.put(f"{n}.x", b"%d\n" % n)
     files = Whereabouts(box.octets_path)
-    snapshot(files)
+    found = snapshot(files)
     for n in range(5):
         box.move(f"new/{n}.x", f"cur/{n}.x:2,S")
     listed = before_scan(monkeypatch, lambda n: None)
     for n in range(5):
-        fd, status = files.open(b"%d.x" % n)
+        fd, status = files.open(found[n])
         assert (os.read(fd, 9), status.st_size) == (b"%d\n" % n, 2)
         os.close(fd)
     assert len(listed) == 4
@@ -265,7 +474,7 @@ def test_open_says_what_is_gone_and_gives_up_in_a_storm(box: Box, monkeypatch: p
     """C6."""
     box.put("1.a")
     files = Whereabouts(box.octets_path)
-    files.look()
+    [message] = snapshot(files)
     real, names = os.open, ["cur/1.a:2,S", "new/1.a"]
 
     def open_late(path: bytes, *args: int) -> int:
@@ -276,12 +485,44 @@ def test_open_says_what_is_gone_and_gives_up_in_a_storm(box: Box, monkeypatch: p
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", open_late)
         with pytest.raises(OSError, match="again and again"):
-            files.open(b"1.a")
+            files.open(message)
     os.unlink(box.path / names[1])
     with pytest.raises(FileNotFoundError):
-        files.open(b"1.a")
+        files.open(message)
     with pytest.raises(FileNotFoundError):
-        files.open(b"never.seen")
+        files.open(MaildirMessage("x", 2, b"never.seen", 1))
+
+
+def test_open_gives_no_other_file_that_has_the_name(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C6, P2: what has been put in its place was never announced. Found out with one look."""
+    box.put("1.a", b"shown\n")
+    files = Whereabouts(box.octets_path)
+    [message] = snapshot(files)
+    box.put("other", b"other\n", "tmp")
+    box.move("tmp/other", "new/1.a")
+    before = open_files()
+    with monkeypatch.context() as patch:
+        listed = before_scan(patch, lambda n: None)
+        with pytest.raises(FileNotFoundError):
+            files.open(message)
+    assert len(listed) == 4
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("thing", ["directory", "file"])
+def test_open_finds_a_message_behind_what_took_its_name(box: Box, thing: str) -> None:
+    """C6, P1: moved to cur/, and something else is where it was."""
+    box.put("1.a", b"shown\n")
+    files = Whereabouts(box.octets_path)
+    [message] = snapshot(files)
+    box.move("new/1.a", "cur/1.a:2,S")
+    if thing == "file":
+        box.put("1.a", b"other\n", "new")
+    else:
+        (box.path / "new" / "1.a").mkdir()
+    fd, _ = files.open(message)
+    assert os.read(fd, 9) == b"shown\n"
+    os.close(fd)
 
 
 def test_open_message_leaks_nothing(box: Box) -> None:

@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_pop3.backend import (
-    ApopAuthenticator,
     AuthenticationFailed,
     CommitIncomplete,
     MaildropInUse,
@@ -25,6 +24,7 @@ from trio_pop3.backend import (
     PasswordCredentials,
     PermanentFailure,
     TemporaryFailure,
+    login_methods,
 )
 from trio_pop3.backends.maildir import MaildirBackend, MaildirStore, deliver, removal, scan, store
 from trio_pop3.backends.memory import MemoryBackend
@@ -492,7 +492,7 @@ def test_a_message_that_became_something_else(box: Box) -> None:
 
 def big(box: Box) -> tuple[store.MaildirMaildrop, AsyncIterator[bytes]]:
     """A maildrop, and a message in pieces of three octets of it."""
-    maildrop = run(box.backend().open("alice", CLIENT))
+    maildrop = run(MaildirStore(f"{box.root}/{{user}}", run_sync=inline).open("alice", CLIENT))
     got = run(maildrop.retrieve(maildrop.messages[0]))
     assert not isinstance(got, bytes)
     return maildrop, got
@@ -533,20 +533,85 @@ async def drain(pieces: AsyncIterator[bytes]) -> None:
         pass
 
 
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(("change", "refused"), [(b"more\n", True), (b"+\n", False), (b"", False)])
 def test_a_message_that_changes_its_size_is_never_passed_off_as_whole(
-    box: Box, monkeypatch: pytest.MonkeyPatch
+    box: Box, whole: bool, change: bytes, refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P2, B6: whole, it is -ERR; in pieces, the terminator is withheld."""
-    for whole in (True, False):
-        if not whole:
-            monkeypatch.setattr(store, "READ_OCTETS", 3)
-        dialogue = box.login()
+    """P2, B6: whole, or much longer, it is -ERR; in pieces, the terminator is withheld."""
+    if not whole:
+        monkeypatch.setattr(store, "READ_OCTETS", 3)
+    dialogue = box.login()
+    path = box.path / "new" / NAMES[0]
+    with open(path, "ab") as file:
+        file.write(change)
+    if not change:
+        os.truncate(path, 10)
+    reply = dialogue.ask("RETR 1")
+    assert not reply.endswith(b"\r\n.\r\n")
+    assert reply.startswith(b"-ERR") == (whole or refused)
+    if whole or refused:
+        assert dialogue.ask("RETR 2").startswith(b"+OK")
+
+
+def test_a_message_that_became_much_longer_is_logged(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    """J5."""
+    dialogue = box.login()
+    with open(box.path / "new" / NAMES[0], "ab") as file:
+        file.write(b"x" * 100)
+    assert dialogue.ask("RETR 1").startswith(b"-ERR [SYS/TEMP]")
+    assert f"cannot read '{box.path}/new/{NAMES[0]}': longer than at login" in caplog.text
+
+
+@pytest.mark.parametrize("octets", [3, 1000])
+def test_what_is_appended_while_a_message_is_read_is_not_sent(
+    box: Box, octets: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2, P4: it ends where it ended when it was opened, as announced, however fast it grows."""
+    monkeypatch.setattr(store, "READ_OCTETS", octets)
+    expected = (box.path / "new" / NAMES[0]).read_bytes().replace(b"\n", b"\r\n")
+    dialogue = box.login()
+    real, more = os.read, [b"more and more\n"] * 1000
+
+    def read(fd: int, octets: int) -> bytes:
         with open(box.path / "new" / NAMES[0], "ab") as file:
-            file.write(b"more\n")
-        reply = dialogue.ask("RETR 1")
-        assert not reply.endswith(b"\r\n.\r\n")
-        assert reply.startswith(b"-ERR") == whole
-        dialogue.close()
+            file.write(more.pop() if more else b"")
+        return real(fd, octets)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "read", read)
+        assert body(dialogue.ask("RETR 1")) == expected
+    assert dialogue.ask("RETR 1").startswith(b"-ERR")
+
+
+def test_another_file_in_its_place_is_not_sent(box: Box) -> None:
+    """P2, C6: not even one of the same size, since it was not announced; nor is it removed (E10)."""
+    dialogue = box.login()
+    path = box.path / "new" / NAMES[0]
+    box.put("other", path.read_bytes().swapcase(), "tmp")
+    box.move("tmp/other", f"new/{NAMES[0]}")
+    assert dialogue.ask("RETR 1").startswith(b"-ERR [SYS/TEMP]")
+    assert dialogue.send(b"DELE 1\r\nQUIT\r\n").endswith(b"-ERR [SYS/TEMP] 1 deleted message not removed\r\n")
+    assert NAMES[0] in uids(box.login())
+
+
+def test_a_session_with_files_of_one_base_name(tmp_path: Path) -> None:
+    """F1, E10, P1: each is listed, read and removed for itself, and what is not marked is there the next time."""
+    box = Box(tmp_path)
+    for seconds, name in enumerate(["same:2,S", "same:2,RS", ":2,a", ":2,b"], 1):
+        box.put(name, name.encode() + b"\n", "cur")
+        os.utime(box.path / "cur" / name, (seconds, seconds))
+    (box.path / "cur" / "hid").mkdir()
+    box.put("hid", b"hid\n")
+    os.utime(box.path / "new" / "hid", (9, 9))
+    dialogue = box.login()
+    assert len(set(uids(dialogue))) == 5
+    assert [body(dialogue.ask(f"RETR {n}")) for n in range(1, 6)] == [
+        b"same:2,S\r\n", b"same:2,RS\r\n", b":2,a\r\n", b":2,b\r\n", b"hid\r\n"
+    ]  # fmt: skip
+    assert dialogue.send(b"DELE 1\r\nDELE 3\r\nDELE 5\r\nQUIT\r\n").count(b"+OK") == 4
+    assert box.names() == [b":2,b", b"hid", b"same:2,RS"]
+    assert uids(box.login()) == ["same", ":2,b"]
 
 
 async def test_a_cancelled_read_is_over_before_the_file_is_closed(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -724,8 +789,8 @@ async def test_logins_are_the_authenticators(box: Box) -> None:
 
 def test_apop_is_offered_if_it_can_be_checked(box: Box) -> None:
     """D8."""
-    assert not isinstance(box.backend(), ApopAuthenticator)
-    assert isinstance(MaildirBackend(f"{box.root}/{{user}}", MemoryBackend(), run_sync=inline), ApopAuthenticator)
+    assert "APOP" not in login_methods(box.backend())
+    assert "APOP" in login_methods(MaildirBackend(f"{box.root}/{{user}}", MemoryBackend(), run_sync=inline))
 
 
 def test_failures_are_of_the_contract() -> None:

@@ -1,18 +1,26 @@
-"""`trio-pop3 deliver`: exit statuses are what Postfix and Exim go by."""
+"""`trio-pop3 deliver`: exit statuses are what Postfix and Exim go by. Any but 75 sends the message back."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from trio_pop3.cli import deliver as module
+from trio_pop3.cli import main
+from trio_pop3.cli.failure import Failure
 
 from .command import Command
+
+PROGRAM = [sys.executable, "-m", "trio_pop3", "deliver"]
 
 
 def held(directory: Path) -> list[bytes]:
@@ -37,10 +45,24 @@ def test_delivered_to_the_octet(command: Command, directory: Path, stdin: bytes,
     assert held(directory) == [stored]
 
 
+# --- what trying again cannot change ---------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("stdin", [b"", b"From bob\n"])
 def test_no_message(command: Command, directory: Path, stdin: bytes) -> None:
     assert command("deliver", directory, "alice", stdin=stdin).status == os.EX_DATAERR
     assert held(directory) == []
+
+
+def test_standard_input_is_closed(directory: Path) -> None:
+    """As `<&-` leaves it: a sentence, and nothing in tmp/."""
+    closed = ["sh", "-c", 'exec "$@" <&-', "sh"]
+    done = subprocess.run([*closed, *PROGRAM, directory, "alice"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (os.EX_DATAERR, "")
+    assert done.stderr == "trio-pop3: there is no message, standard input is closed\n"
+    assert held(directory) == []
+    with pytest.raises(Failure, match="standard input is closed"):
+        next(module.message(None))
 
 
 @pytest.mark.parametrize("name", ["carol", "../alice", "a/b", ""])
@@ -49,27 +71,84 @@ def test_no_such_user(command: Command, directory: Path, name: str) -> None:
     assert held(directory) == []
 
 
-def test_no_directory(command: Command, tmp_path: Path) -> None:
-    assert command("deliver", tmp_path / "missing", "alice", stdin=b"x\n").status == os.EX_CONFIG
+@pytest.mark.parametrize("words", [[], ["DIR"], ["DIR", "alice", "bob"], ["DIR", "alice", "--nonsense"]])
+def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["deliver", *words]) == os.EX_USAGE
+    assert capsys.readouterr().err.startswith("usage: trio-pop3")
+
+
+def test_help_is_no_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["deliver", "--help"]) == os.EX_OK
+    assert "67 no such user" in capsys.readouterr().out
+
+
+# --- what can be mended while the message waits ----------------------------------------------------------------------
+
+
+def no_directory(directory: Path) -> None:
+    directory.rename(directory.with_name("elsewhere"))
+
+
+def not_mounted(directory: Path) -> None:
+    shutil.rmtree(directory / "mail")
+    (directory / "mail").mkdir()
+
+
+def half_a_maildir(directory: Path) -> None:
+    (directory / "mail" / "alice" / "new").rmdir()
+
+
+def no_maildir_but_a_file(directory: Path) -> None:
+    shutil.rmtree(directory / "mail" / "alice")
+    (directory / "mail" / "alice").write_text("From mbox\n")
+
+
+def bad_users(directory: Path) -> None:
+    (directory / "users").write_text("alice:{PLAIN}secret\nnonsense\n")
+
+
+def no_users(directory: Path) -> None:
+    (directory / "users").unlink()
+
+
+BREAKS = [no_directory, not_mounted, half_a_maildir, no_maildir_but_a_file, bad_users, no_users]
+
+
+@pytest.mark.parametrize("breaks", BREAKS)
+def test_what_an_administrator_can_mend_costs_no_mail(
+    command: Command, directory: Path, breaks: Callable[[Path], None]
+) -> None:
+    """P1: the mail system keeps the message and tries again."""
+    breaks(directory)
+    assert command("deliver", directory, "alice", stdin=b"x\n").status == os.EX_TEMPFAIL
 
 
 @pytest.mark.parametrize(
-    ("number", "status"),
-    [
-        (errno.ENOSPC, os.EX_TEMPFAIL), (errno.EDQUOT, os.EX_TEMPFAIL), (errno.EIO, os.EX_IOERR),
-        (errno.EACCES, os.EX_NOPERM), (errno.EROFS, os.EX_CANTCREAT), (errno.ENOENT, os.EX_CANTCREAT),
-    ],
-)  # fmt: skip
-def test_what_the_system_says(
-    command: Command, directory: Path, monkeypatch: pytest.MonkeyPatch, number: int, status: int
-) -> None:
-    def fail(*_: object) -> None:
+    "number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT]
+)
+def test_what_the_system_says(command: Command, directory: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """P1: of the message, and of the users file."""
+
+    def fail(*_: object) -> Any:
         raise OSError(number, os.strerror(number))
+
+    for name in ("deliver", "open_users"):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, fail)
+            outcome = command("deliver", directory, "alice", stdin=b"x\n")
+        assert outcome.status == os.EX_TEMPFAIL
+        assert os.strerror(number).lower() in outcome.err
+
+
+def test_a_fault_of_ours_costs_no_mail(command: Command, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P1: Python's own status would send the message back."""
+
+    def fail(*_: object) -> None:
+        raise ValueError("a mistake")
 
     monkeypatch.setattr(module, "deliver", fail)
     outcome = command("deliver", directory, "alice", stdin=b"x\n")
-    assert outcome.status == status
-    assert os.strerror(number).lower() in outcome.err
+    assert (outcome.status, "ValueError: a mistake" in outcome.err) == (os.EX_TEMPFAIL, True)
 
 
 def test_a_full_disk_leaves_nothing(directory: Path) -> None:
@@ -82,3 +161,58 @@ def test_a_full_disk_leaves_nothing(directory: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, directory], input=b"x" * 5000, capture_output=True, check=False)
     assert done.returncode == os.EX_TEMPFAIL, done.stderr
     assert held(directory) == []
+
+
+# --- signals ---------------------------------------------------------------------------------------------------------
+
+
+def begun(directory: Path, *prefix: str) -> subprocess.Popen[bytes]:
+    """A delivery that has taken a part of the message: more than fits into a pipe, so it is reading."""
+    process = subprocess.Popen(
+        [*prefix, *PROGRAM, directory, "alice"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    process.stdin.write(b"x" * 600_000)
+    process.stdin.flush()
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_interrupted_it_leaves_nothing(directory: Path, number: signal.Signals) -> None:
+    """P1: and the sender tries again."""
+    with begun(directory) as process:
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.decode()) == (
+        os.EX_TEMPFAIL, f"trio-pop3: interrupted by {number.name}, nothing is delivered\n"
+    )  # fmt: skip
+    assert held(directory) == []
+
+
+def test_a_signal_that_was_to_be_ignored_is(directory: Path) -> None:
+    """As under nohup(1)."""
+    with begun(directory, "sh", "-c", "trap '' HUP; exec \"$@\"", "sh") as process:
+        process.send_signal(signal.SIGHUP)
+        process.communicate(b"\n", timeout=60)
+    assert process.returncode == os.EX_OK
+    assert held(directory) == [b"x" * 600_000 + b"\n"]
+
+
+def test_cleaning_up_is_not_interrupted() -> None:
+    """P1: one signal after the other, as a service manager sends them; afterwards all is as it was before."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    cleaned = []
+
+    def deliver() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGTERM)
+            cleaned.append("all")
+
+    with pytest.raises(Failure, match="interrupted by SIGTERM") as caught, module._interruptible():
+        deliver()
+    assert caught.value.status == os.EX_TEMPFAIL
+    assert cleaned == ["all"]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before

@@ -72,6 +72,20 @@ def test_from_nothing_to_a_message(tmp_path: Path, number: signal.Signals) -> No
         assert server.stop() == 0
 
 
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
+def test_a_password_that_nobody_can_read_is_not_made(tmp_path: Path, redirection: str, there: bool) -> None:
+    """P5: one sentence, and nothing is left."""
+    if there:
+        (tmp_path / "mail").mkdir()
+    command = [sys.executable, "-m", "trio_pop3", "serve", str(tmp_path / "mail"), "--listen", "127.0.0.1:0"]
+    shell = ["sh", "-c", f'exec "$@" {redirection}', "sh", *command]
+    done = subprocess.run(shell, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "standard output" in done.stderr
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["mail"] * there
+
+
 def test_several_addresses(tmp_path: Path) -> None:
     make(str(tmp_path / "mail"))
     addresses = ["127.0.0.1:0", "[::1]:0", f"unix:{tmp_path}/socket"]

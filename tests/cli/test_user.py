@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import getpass
+import sys
 from pathlib import Path
 
 import pytest
+
+from trio_pop3.auth.passwd import parse_users
+from trio_pop3.auth.schemes import HASHERS
 
 from .command import Command
 
@@ -41,7 +45,36 @@ def test_a_password_on_stdin_is_taken_to_the_octet(command: Command, directory: 
     assert "bob:{PLAIN} two  spaces \n" in (directory / "users").read_text()
 
 
-ODD_NAMES = ["../x", "a/b", ".", "..", ".hidden", "a:b", "a b", "caf\u00e9", "", "x" * 65]
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [("caf\u00e9", "caf\u00e9"), ("cafe\u0301", "caf\u00e9"), ("a\u00a0b\u00ad", "a b"), ("\ufb01x", "fix")],
+)
+def test_a_password_is_kept_as_logins_compare_it(command: Command, directory: Path, typed: str, kept: str) -> None:
+    """RFC 6856 section 2.2: a stored string is SASLprep'd."""
+    assert command("user", "add", directory, "bob", "--scheme", "PLAIN", stdin=typed.encode()).status == 0
+    assert f"bob:{{PLAIN}}{kept}\n" in (directory / "users").read_text()
+    assert command("user", "passwd", directory, "bob", stdin=typed.encode()).status == 0
+    secret = parse_users((directory / "users").read_text(), "users")["bob"]
+    assert secret.is_of(kept.encode())
+
+
+@pytest.mark.parametrize("scheme", HASHERS)
+def test_every_scheme(command: Command, directory: Path, scheme: str) -> None:
+    assert command("user", "add", directory, "bob", "--scheme", scheme, stdin=b"secret\n").status == 0
+    secret = parse_users((directory / "users").read_text(), "users")["bob"]
+    assert secret.scheme == scheme
+    assert secret.is_of(b"secret")
+
+
+def test_a_scheme_whose_extra_is_missing(command: Command, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "argon2.low_level", None)
+    outcome = command("user", "add", directory, "bob", "--scheme", "ARGON2ID", stdin=b"secret\n")
+    assert outcome.status == 1
+    assert "trio-pop3[argon2]" in outcome.err
+    assert "bob" not in (directory / "users").read_text()
+
+
+ODD_NAMES = ["../x", "#c", "a/b", ".", "..", ".hidden", "a:b", "a b", "caf\u00e9", "", "x" * 65]
 
 
 @pytest.mark.parametrize(
@@ -54,6 +87,10 @@ ODD_NAMES = ["../x", "a/b", ".", "..", ".hidden", "a:b", "a b", "caf\u00e9", "",
         (["add", "bob"], b"", "must not be empty"),
         (["add", "bob", "--scheme", "PLAIN"], b"a:b\n", "cannot be stored"),
         (["add", "bob"], b"a\0b\n", "cannot be stored or sent"),
+        (["add", "bob"], b"\xff\n", "cannot be stored or sent"),
+        (["add", "bob"], "\u00ad\n".encode(), "must not be empty"),
+        (["add", "bob"], "\u0221\n".encode(), "cannot be stored or sent"),  # unknown to Unicode 3.2
+        (["add", "bob", "--scheme", "PLAIN"], "a\uff1ab\n".encode(), "cannot be stored"),  # becomes a colon
         *((["add", name], b"x\n", "not a user name") for name in ODD_NAMES),
     ],
 )  # fmt: skip
@@ -97,3 +134,22 @@ def test_a_terminal_asks_twice(
         "trio_pop3.cli.user.sys", type("Terminal", (), {"stdin": type("In", (), {"isatty": lambda: True})})
     )
     assert command("user", "add", directory, "bob").status == status
+
+
+def test_no_password_is_shown_for_a_user_who_is_not_added(command: Command, directory: Path) -> None:
+    name = command("user", "list", directory).out.split()[0]
+    outcome = command("user", "add", directory, name, "--generate")
+    assert outcome.status == 1
+    assert "password" not in outcome.out
+
+
+def test_end_of_input_at_the_prompt(command: Command, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def prompt(text: str) -> str:
+        raise EOFError
+
+    terminal = type("Terminal", (), {"stdin": type("In", (), {"isatty": lambda: True})})
+    monkeypatch.setattr("trio_pop3.cli.user.sys", terminal)
+    monkeypatch.setattr(getpass, "getpass", prompt)
+    outcome = command("user", "add", directory, "bob")
+    assert outcome.status == 1
+    assert "no password was given" in outcome.err

@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 USER, PASSWORD = "alice", "wonderland"
 HEADERS = b"From: bob@example.org\nTo: alice@example.org\nSubject: %s\nMessage-ID: <%s@example.org>\n\n"
@@ -70,13 +75,61 @@ class Mail:
         return {path.name.partition(":")[0]: path.read_bytes() for path in files}
 
 
+class Log:
+    """What a server has said, in a file; a test that shares the server looks only at what came after `skip`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._start = path.stat().st_size
+
+    def skip(self) -> None:
+        """Nothing said so far is of interest any more."""
+        self._start = self._path.stat().st_size
+
+    def text(self) -> str:
+        """What was said since, in whole lines."""
+        with self._path.open("rb") as file:
+            file.seek(self._start)
+            said = file.read().decode(errors="replace")
+        return said[: said.rfind("\n") + 1]
+
+    def until(self, pattern: str, count: int = 1) -> list[re.Match[str]]:
+        """Wait until it has said this so many times."""
+        return eventually(
+            lambda: [*re.finditer(pattern, self.text(), re.MULTILINE)], lambda found: len(found) >= count, self.text
+        )
+
+    def sessions(self, count: int = 1, *, peer: str = r"\S+") -> list[dict[str, str]]:
+        """Wait until so many sessions have ended, of clients whose address matches; their summaries, without quotes."""
+        lines = self.until(rf"INFO session \w+: (user=\S+ peer={peer} .*)$", count)
+        return [{key: a or b or c for key, a, b, c in _FIELD.findall(line[1])} for line in lines]
+
+
+_FIELD = re.compile(r"""(\w+)=(?:'([^']*)'|"([^"]*)"|(\S+))""")
+
+
+def eventually(look: Callable[[], T], good: Callable[[T], object], report: Callable[[], object] = str) -> T:
+    """Look again and again until it is good, for 20 seconds."""
+    patience = time.monotonic() + 20
+    while not good(seen := look()):
+        assert time.monotonic() < patience, (seen, report())
+        time.sleep(0.005)
+    return seen
+
+
 @dataclass(frozen=True)
 class Served:
-    """A running server."""
+    """A running server. `ports`: what stands behind an address ("", "tls", "proxy", "tls,proxy"), and its port."""
 
     mail: Mail
-    port: int
-    process: subprocess.Popen[str]
+    ports: Mapping[str, int]
+    process: subprocess.Popen[bytes]
+    log: Log
+
+    @property
+    def port(self) -> int:
+        """Where connections begin in clear."""
+        return self.ports[""]
 
     @property
     def url(self) -> str:
@@ -88,31 +141,45 @@ class Served:
         self.process.wait(timeout=20)
 
 
+_ADDRESS = re.compile(r"127\.0\.0\.1:(\d+)((?:,tls|,proxy)*)")
+
+
 @contextlib.contextmanager
-def serving(mail: Mail, *options: str) -> Iterator[Served]:
+def serving(mail: Mail, *options: str, listen: str = "127.0.0.1:0") -> Iterator[Served]:
     """Start `trio-pop3 serve`. At the end of the block it must stop cleanly, unless it was killed."""
-    command = [sys.executable, "-m", "trio_pop3", "serve", str(mail.path), "--listen", "127.0.0.1:0", *options]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment) as process:
-        assert process.stdout is not None
-        try:
-            seen = ""
-            while not (match := re.search(r"127\.0\.0\.1:(\d+)", seen)):
-                line = process.stdout.readline()
-                assert line, f"the server did not start: {seen}"
-                seen += line
-            yield Served(mail, int(match[1]), process)
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                rest, _ = process.communicate(timeout=40)
-                assert process.returncode == 0, rest
-                assert "Traceback" not in rest, rest
+    command = [sys.executable, "-m", "trio_pop3", "serve", str(mail.path), "--listen", listen, *options]
+    path = mail.path.with_suffix(".log")
+    with path.open("ab") as output:
+        log, everything = Log(path), Log(path)
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output) as process:
+            try:
+                started = eventually(
+                    lambda: re.search("^Serving .* on (.*)\\. Ctrl-C stops", log.text(), re.MULTILINE),
+                    lambda said: said is not None or process.poll() is not None,
+                    log.text,
+                )
+                assert started is not None, f"the server did not start: {log.text()}"
+                ports = {options.removeprefix(","): int(port) for port, options in _ADDRESS.findall(started[1])}
+                yield Served(mail, ports, process, log)
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+                    status = process.wait(timeout=40)
+                    said = everything.text()
+                    assert status == 0, said
+                    assert "Traceback" not in said, said
+
+
+_PACKAGES = "curl fetchmail mpop getmail6 openssl haproxy dovecot-core dovecot-pop3d"
 
 
 def program(name: str) -> str:
     """The path of a real program. Missing, it fails the test: a skipped proof is none."""
-    path = shutil.which(name)
-    assert path is not None, f"{name} is missing: apt-get install curl fetchmail mpop getmail6"
+    path = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+    assert path is not None, f"{name} is missing: apt-get install {_PACKAGES}"
     return path
+
+
+def own_address() -> str:
+    """A loopback address for one test: whatever port it needs there, nobody else has it."""
+    return "127.{}.{}.{}".format(*(secrets.randbelow(253) + 1 for _ in range(3)))

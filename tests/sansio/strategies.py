@@ -32,6 +32,11 @@ VERBS = [
     b"USER",
     b"PASS",
     b"APOP",
+    b"AUTH",
+    b"STLS",
+    b"UTF8",
+    b"LANG",
+    b"XCLIENT",
     b"STAT",
     b"LIST",
     b"RETR",
@@ -59,17 +64,48 @@ words = st.sampled_from(
         b"x" * 300,
         b"\xd9\xa1",
         b"c4" * 16,
+        b"PLAIN",
+        b"AGEAYg==",
+        b"A" * 1000,
+        b"=",
+        b"*",
+        b"en",
+        b"de-CH",
+        b"ADDR=192.0.2.1",
+        b"J\xc3\xbcrgen",
+        b"J\xfcrgen",
     ]
 )
 good_lines = st.builds(
     lambda verb, words, end: b" ".join([verb, *words]) + end,
-    st.sampled_from([*VERBS, b"noop", b"sTaT", b"XYZZY", b"AUTH", b"STLS", b"LAST", b""]),
+    st.sampled_from([*VERBS, b"noop", b"sTaT", b"auth", b"XYZZY", b"LAST", b""]),
     st.lists(words, max_size=3),
     st.sampled_from([b"\r\n", b"\r\n", b"\n", b" \r\n", b"\r\r\n"]),
 )
-command_streams = st.lists(good_lines | st.binary(max_size=30) | st.just(b"A" * 600 + b"\r\n"), max_size=12).map(
-    b"".join
+# An exchange, or the beginning of one: half of these lines are base64.
+SASL_LINES = [
+    b"",
+    b"*",
+    b"=",
+    b"QUIT",
+    b"NOOP",
+    b"AGEAYg==",
+    b"AGE=",
+    b"=AAA",
+    b"AAA=BBB",
+    b"AAAA=",
+    b"AB==",
+    b"A" * 1000,
+    b"A" * 20_000,
+]
+exchanges = st.builds(
+    lambda begin, lines: begin + b"".join(line + b"\r\n" for line in lines),
+    st.sampled_from([b"AUTH PLAIN\r\n", b"auth x-1 =\r\n", b"AUTH PLAIN AGE=\r\n"]),
+    st.lists(st.sampled_from(SASL_LINES), max_size=3),
 )
+command_streams = st.lists(
+    good_lines | exchanges | st.binary(max_size=30) | st.just(b"A" * 600 + b"\r\n"), max_size=12
+).map(b"".join)
 
 
 def cut(data: bytes, places: Sequence[int]) -> list[bytes]:

@@ -17,11 +17,11 @@ streams = st.lists(
 
 
 def lines_of(chunks: list[bytes], *, line_end: bytes = b"\n", max_line: int = 10, max_dropped: int = 40) -> Lines:
-    buffer = ReceiveBuffer(line_end=line_end, max_line=max_line, max_dropped=max_dropped)
+    buffer = ReceiveBuffer(line_end=line_end)
     lines: Lines = []
     for chunk in chunks:
         buffer.append(chunk)
-        while (line := buffer.next_line()) is not None:
+        while (line := buffer.next_line(max_line, max_dropped)) is not None:
             lines.append(line)
             if line is OVERLONG_STREAM:
                 return lines
@@ -58,25 +58,59 @@ def test_examples(data: bytes, line_end: bytes, lines: Lines) -> None:
 
 def test_an_unfinished_line_costs_no_memory() -> None:
     """I1: nothing but its last octet is kept once it is too long."""
-    buffer = ReceiveBuffer(line_end=b"\n", max_line=10, max_dropped=10_000)
+    buffer = ReceiveBuffer(line_end=b"\n")
     for _ in range(900):
         buffer.append(b"0123456789")
-        assert buffer.next_line() is None
+        assert buffer.next_line(10, 10_000) is None
         assert len(buffer) <= 10
     buffer.append(b"\nnext\n")
-    assert buffer.next_line() is OVERLONG_LINE
-    assert buffer.next_line() == b"next"
+    assert buffer.next_line(10, 10_000) is OVERLONG_LINE
+    assert buffer.next_line(10, 10_000) == b"next"
 
 
 def test_take_and_put_back() -> None:
-    buffer = ReceiveBuffer(line_end=b"\n", max_line=10, max_dropped=40)
+    buffer = ReceiveBuffer(line_end=b"\n")
     buffer.append(b"one\ntwo\nthree\n")
-    assert buffer.next_line() == b"one"
+    assert buffer.next_line(10, 40) == b"one"
     assert buffer.take() == b"two\nthree\n"
     assert len(buffer) == 0
     buffer.put_back(b"three\n")
     buffer.append(b"four\n")
-    assert [buffer.next_line(), buffer.next_line()] == [b"three", b"four"]
+    assert [buffer.next_line(10, 40), buffer.next_line(10, 40)] == [b"three", b"four"]
+
+
+def test_limits_are_those_of_the_line_that_is_next() -> None:
+    """A-04: one buffer, long lines where they are expected and short ones elsewhere."""
+    buffer = ReceiveBuffer(line_end=b"\n")
+    buffer.append(b"x" * 30)
+    assert buffer.next_line(100, 100) is None
+    assert len(buffer) == 30
+    buffer.append(b"\n" + b"y" * 30 + b"\n")
+    assert buffer.next_line(100, 100) == b"x" * 30
+    assert buffer.next_line(10, 40) is OVERLONG_LINE
+
+
+@pytest.mark.parametrize(
+    ("data", "begins"),
+    [(b"AUTH x", True), (b"auth x", True), (b"aUtH ", True), (b"AUTH", False), (b"XAUTH ", False), (b"", False)],
+)
+def test_what_a_line_begins_with(data: bytes, begins: bool) -> None:
+    buffer = ReceiveBuffer(line_end=b"\n")
+    buffer.append(b"one\n" + data)
+    assert not buffer.begins(b"AUTH ")
+    assert buffer.next_line(10, 40) == b"one"
+    assert buffer.begins(b"AUTH ") is begins
+
+
+def test_the_tail_of_an_over_long_line_begins_nothing() -> None:
+    """I1: what is left of a line that was dropped is not the beginning of one."""
+    buffer = ReceiveBuffer(line_end=b"\n")
+    buffer.append(b"x" * 20 + b"A")
+    assert buffer.next_line(10, 40) is None
+    buffer.append(b"UTH x\nAUTH y\n")
+    assert not buffer.begins(b"AUTH ")
+    assert buffer.next_line(10, 40) is OVERLONG_LINE
+    assert buffer.begins(b"AUTH ")
 
 
 def test_search_is_linear() -> None:
@@ -90,11 +124,11 @@ def test_search_is_linear() -> None:
             Counting.searched += (len(self) if found < 0 else found + len(sub)) - start
             return found
 
-    buffer = ReceiveBuffer(line_end=b"\r\n", max_line=8192, max_dropped=8192)
+    buffer = ReceiveBuffer(line_end=b"\r\n")
     buffer._data = Counting()
     total = 0
     for _ in range(4000):
         buffer.append(b"x")
         total += 1
-        buffer.next_line()
+        buffer.next_line(8192, 8192)
     assert Counting.searched <= 3 * total

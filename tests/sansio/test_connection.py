@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +12,7 @@ from trio_pop3.sansio import (
     Apop,
     BadCommand,
     Capa,
+    Challenge,
     Command,
     ConnectionClosed,
     Data,
@@ -42,61 +41,21 @@ from trio_pop3.sansio import (
     shape_of,
 )
 
+from .dialogue import answer, client, client_logged_in, converse, drain, logged_in, server
 from .strategies import command_streams, cut, cuts
 
 
-def server(**options: Any) -> Pop3Connection:
-    """A server that has greeted."""
-    connection = Pop3Connection(Role.SERVER, **options)
-    assert connection.send(Greeting("hi")) == b"+OK hi\r\n"
-    return connection
-
-
-def logged_in(**options: Any) -> Pop3Connection:
-    connection = server(**options)
-    connection.receive_data(b"USER a\r\nPASS b\r\n")
-    for _ in range(2):
-        connection.next_event()
-        connection.send(Ok("fine"))
-    assert connection.state is State.TRANSACTION
-    return connection
-
-
-def answer(connection: Pop3Connection, event: Event) -> bytes:
-    """A fixed reply to any event."""
-    if isinstance(event, BadCommand):
-        return connection.send(event.reply)
-    assert isinstance(event, Command)
-    sent = connection.send(Ok("fine"))
-    if shape_of(event) is not Shape.SINGLE:
-        sent += connection.send(Data(b".dots\nand\r\n")) + connection.send(EndOfBody())
-    return sent
-
-
-def converse(connection: Pop3Connection, chunks: list[bytes]) -> tuple[list[Event], bytes]:
-    """Feed, answer everything, and report."""
-    events: list[Event] = []
-    sent = b""
-    for chunk in [*chunks, b""]:
-        connection.receive_data(chunk)
-        while (event := connection.next_event()) is not NEED_DATA:
-            assert isinstance(event, Event)
-            events.append(event)
-            if isinstance(event, ConnectionClosed):
-                return events, sent
-            assert connection.next_event() is PAUSED
-            sent += answer(connection, event)
-    return events, sent
-
-
 @pytest.mark.parametrize("profile", Profile)
-@given(data=command_streams, places=cuts)
-def test_server_does_not_depend_on_chunks_and_never_raises(profile: Profile, data: bytes, places: list[int]) -> None:
-    """P6, A9, A14, D5: same events, same octets out; one reply a line, and only +OK and -ERR begin one (A13)."""
-    script = b"USER a\r\nPASS b\r\n" + data
-    whole = converse(server(profile=profile), [script])
-    assert converse(server(profile=profile), cut(script, places)) == whole
-    assert converse(server(profile=profile), [bytes([octet]) for octet in script]) == whole
+@pytest.mark.parametrize("login", [b"", b"USER a\r\nPASS b\r\n"])
+@given(data=command_streams, places=cuts, utf8=st.booleans())
+def test_server_does_not_depend_on_chunks_and_never_raises(
+    profile: Profile, login: bytes, data: bytes, places: list[int], utf8: bool
+) -> None:
+    """P6, A9, A14, D5: same events, same octets out, SASL exchanges included; one reply a line (A13)."""
+    script = login + data
+    whole = converse(server(profile=profile, utf8_user=utf8), [script])
+    assert converse(server(profile=profile, utf8_user=utf8), cut(script, places)) == whole
+    assert converse(server(profile=profile, utf8_user=utf8), [bytes([octet]) for octet in script]) == whole
 
 
 def test_replies_leave_in_order_and_nothing_is_read_ahead() -> None:
@@ -235,6 +194,8 @@ def test_long_lines() -> None:
         (Ok("unasked"), True),
         (Data(b""), True),
         (EndOfBody(), True),
+        (Challenge(b""), True),
+        (Challenge(b""), False),
     ],
 )
 def test_what_a_server_may_not_send(event: Event, greeted: bool) -> None:
@@ -285,33 +246,6 @@ def test_limits_below_the_rfcs_are_refused(options: dict[str, int]) -> None:
 
 
 # --- client role ---------------------------------------------------------------------------------------------------
-
-
-def client(**options: Any) -> Pop3Connection:
-    connection = Pop3Connection(Role.CLIENT, **options)
-    connection.receive_data(b"+OK hi\r\n")
-    assert connection.next_event() == Greeting("hi")
-    return connection
-
-
-def client_logged_in(**options: Any) -> Pop3Connection:
-    connection = client(**options)
-    assert connection.send(User("a")) + connection.send(Pass(b"b")) == b"USER a\r\nPASS b\r\n"
-    connection.receive_data(b"+OK\r\n+OK\r\n")
-    assert [connection.next_event(), connection.next_event()] == [Ok(""), Ok("")]
-    assert connection.state is State.TRANSACTION
-    return connection
-
-
-def drain(connection: Pop3Connection) -> list[Event]:
-    events: list[Event] = []
-    while isinstance(event := connection.next_event(), Event):
-        if isinstance(event, Data) and events and isinstance(events[-1], Data):
-            event = Data(events.pop().data + event.data)  # type: ignore[attr-defined]
-        events.append(event)
-        if isinstance(event, ConnectionClosed):
-            break
-    return events
 
 
 TRANSCRIPT = b"+OK 1 2\r\n+OK\r\n..a\r\n\r\n.\r\n-ERR no\r\n+OK top\r\nh\r\n.\r\n+OK\r\n.\r\n+OK bye\r\n"

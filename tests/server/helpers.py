@@ -12,6 +12,7 @@ import trio.testing
 
 from trio_pop3.backend import Backend, ClientInfo, Credentials, MessageInfo
 from trio_pop3.backends.memory import MemoryBackend
+from trio_pop3.login import Gate, OpenGate
 from trio_pop3.server.driver import Driver
 from trio_pop3.server.options import DEFAULTS, Options
 
@@ -41,7 +42,7 @@ def contents(backend: MemoryBackend) -> list[bytes]:
 class Client:
     """The far end of a connection: writes octets as they are, reads replies."""
 
-    def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
+    def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
         self._heard = bytearray()
 
@@ -88,7 +89,7 @@ class Client:
 class Far(Client):
     """The far end of a driver under test, and handles on the driver."""
 
-    def __init__(self, stream: trio.abc.HalfCloseableStream, driver: Driver) -> None:
+    def __init__(self, stream: trio.abc.Stream, driver: Driver) -> None:
         super().__init__(stream)
         self.driver = driver
         self.scope = trio.CancelScope()
@@ -102,11 +103,24 @@ async def driving(
     *,
     client: ClientInfo = LOCAL,
     timestamp: str | None = None,
+    implicit_tls: bool = False,
+    xclient: bool = False,
+    gate: Gate | None = None,
     pair: Pair = trio.testing.memory_stream_pair,
 ) -> AsyncIterator[Far]:
     """A driver on one end of a pair of streams. Leaving the block closes the other end and waits for the driver."""
     near, away = pair()
-    far = Far(away, Driver(near, backend, client, options, timestamp))
+    driver = Driver(
+        near,
+        backend,
+        client,
+        options,
+        gate=OpenGate() if gate is None else gate,
+        timestamp=timestamp,
+        implicit_tls=implicit_tls,
+        xclient=xclient,
+    )
+    far = Far(away, driver)
 
     async def run() -> None:
         try:
@@ -279,6 +293,28 @@ class BusyMaildrop:
             await self._backend.pause("release")
         finally:
             await self._inner.release()
+
+
+class Noting(MemoryBackend):
+    """Fred's mail; remembers who connected, and for whom it opened a maildrop."""
+
+    def __init__(self, *messages: bytes) -> None:
+        super().__init__()
+        self.add_user(USER, PASSWORD)
+        for message in messages:
+            self.deliver(USER, message)
+        self.connected: list[ClientInfo] = []
+        self.opened: list[ClientInfo] = []
+
+    async def connect(self, client: ClientInfo) -> None:
+        self.connected.append(client)
+
+    async def disconnect(self, client: ClientInfo, reason: str) -> None:
+        pass
+
+    async def open(self, user: str, client: ClientInfo) -> Any:
+        self.opened.append(client)
+        return await super().open(user, client)
 
 
 def hang_in(*names: str) -> Callable[[str], Awaitable[None]]:

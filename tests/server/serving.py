@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import trio
@@ -83,7 +84,7 @@ async def handling(server: Server) -> AsyncIterator[Running]:
     listeners[0].places = server.places
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
-            await nursery.start(trio.serve_listeners, server.handle, listeners)
+            await nursery.start(trio.serve_listeners, partial(server.handle, listeners[0]), listeners)
             yield Running(listeners, nursery, trio.Event(), trio.Event())
             nursery.cancel_scope.cancel()
 

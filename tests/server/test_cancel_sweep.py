@@ -6,17 +6,24 @@ Each sweep runs a whole dialogue once to count its awaits, then once for each of
 from __future__ import annotations
 
 import itertools
+from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from trio_pop3.backend import ClientInfo
+from trio_pop3.credentials import ScramKeys
+from trio_pop3.login import OpenGate
+from trio_pop3.sasl import ClientExchange, scram
 from trio_pop3.server.driver import Driver
-from trio_pop3.server.options import DEFAULTS
+from trio_pop3.server.options import DEFAULTS, Options, make_options
 
-from .helpers import LOCAL, LOGIN, BusyBackend, Script, StepCounter, mail_for_fred
+from .encrypted import Authority, Says, SecureScript
+from .helpers import LOCAL, LOGIN, PASSWORD, USER, BusyBackend, Script, StepCounter, mail_for_fred
 
 MAIL = (b"Subject: 1\r\n\r\none\r\n", b"Subject: 2\r\n\r\n" + b"two " * 30 + b"\r\n", b"", b"four\n")
 MARKED = {2, 4}
@@ -38,6 +45,8 @@ class World:
     script: Script
     backend: BusyBackend = field(default_factory=lambda: BusyBackend(mail_for_fred(*MAIL)))
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    options: Options = DEFAULTS
+    implicit_tls: bool = False
 
     def run(self, hook: Callable[[int], None] | None = None) -> int:
         """Run it to its end; the number of steps its task took. `hook` is called behind each with its number."""
@@ -47,7 +56,14 @@ class World:
             counter.task = trio.lowlevel.current_task()
             with self.scope:
                 async with self.script:
-                    await Driver(self.script, self.backend, LOCAL, DEFAULTS).run()
+                    await Driver(
+                        self.script,
+                        self.backend,
+                        LOCAL,
+                        self.options,
+                        gate=OpenGate(),
+                        implicit_tls=self.implicit_tls,
+                    ).run()
 
         trio.run(main, instruments=[counter], clock=trio.testing.MockClock(autojump_threshold=0))
         return counter.steps
@@ -184,3 +200,143 @@ def test_cancelled_while_the_store_fails(segments: tuple[bytes, ...], broken_end
         troubled.run(lambda step, at=at, scope=troubled.scope: scope.cancel() if step == at else None)  # type: ignore[misc]
         troubled.judge(commit_may_fail=True)
         assert not troubled.removed
+
+
+# --- the same over TLS -----------------------------------------------------------------------------------------------
+
+
+class ScramBackend(BusyBackend):
+    """With awaits around SCRAM keys as well."""
+
+    login_methods = frozenset({"PLAIN", "SCRAM-SHA-256"})
+
+    async def scram_keys(self, user: str, hash_name: str, client: ClientInfo) -> ScramKeys | None:
+        await self.pause("scram_keys")
+        keys = await self.inner.scram_keys(user, hash_name, client)
+        await self.pause("scram_keys")
+        return keys
+
+
+class Scram:
+    """SCRAM as segments of a script: each says what the mechanism makes of the last challenge."""
+
+    def __init__(self) -> None:
+        self._exchange: ClientExchange = scram(USER, PASSWORD)
+
+    def first(self, heard: bytes) -> bytes:
+        data = next(self._exchange).data
+        assert data is not None
+        return b"AUTH SCRAM-SHA-256 " + b64encode(data) + b"\r\n"
+
+    def further(self, heard: bytes) -> bytes:
+        line = heard.splitlines()[-1]
+        if not line.startswith(b"+ "):  # it was refused
+            return b"NOOP\r\n"
+        data = self._exchange.send(b64decode(line[2:])).data
+        assert data is not None
+        return b64encode(data) + b"\r\n"
+
+
+def over_stls() -> tuple[Says, ...]:
+    exchange = Scram()
+    return exchange.first, exchange.further, exchange.further, *WORK[1:], b"QUIT\r\n"
+
+
+def over_implicit_tls() -> tuple[Says, ...]:
+    return *WORK, b"QUIT\r\nNOOP\r\n"
+
+
+class SecureWorld(World):
+    """A dialogue over TLS: STLS, SCRAM and the rest, or TLS from the beginning and a password."""
+
+    script: SecureScript
+
+    def __init__(self, authority: Authority, kind: str, **trouble: Any) -> None:
+        implicit = kind == "implicit"
+        says, clear = (over_implicit_tls(), ()) if implicit else (over_stls(), (b"CAPA\r\nSTLS\r\n",))
+        super().__init__(
+            SecureScript(authority.context(), *says, clear=clear, **trouble),
+            ScramBackend(mail_for_fred(*MAIL)),
+            options=make_options(tls=authority.tls),
+            implicit_tls=implicit,
+        )
+
+    def judge(self, *, commit_may_fail: bool = False) -> None:
+        super().judge(commit_may_fail=commit_may_fail)
+        for word in (b"+OK", b"-ERR", b"four"):
+            assert word not in self.script.raw, "something was said in clear"
+
+
+every_kind = pytest.mark.parametrize("kind", ["stls", "implicit"])
+
+
+@every_kind
+def test_dialogue_over_tls(authority: Authority, kind: str) -> None:
+    """R8314-04: undisturbed, it does what it says, and its end is announced."""
+    world = SecureWorld(authority, kind)
+    assert world.run() > 25
+    world.judge()
+    assert world.removed == MARKED
+    assert world.script.heard.endswith(b"+OK goodbye\r\n")
+    assert world.script.told
+
+
+@every_kind
+@pytest.mark.parametrize("room", [True, False])
+def test_cancelled_at_every_await_over_tls(authority: Authority, kind: str, room: bool) -> None:
+    """P1, E1, E2, G4, R8314-04: in the handshake, between two messages of SCRAM, in a body, in the commit, in the
+    farewell of TLS. A client that was cut off is not told that it was the end, unless it was.
+    """
+    steps = SecureWorld(authority, kind, room=room).run()
+    begun = told = unanswered = 0
+    for at in range(steps + 1):
+        world = SecureWorld(authority, kind, room=room)
+        if not at:
+            world.scope.cancel()
+        world.run(lambda step, at=at, scope=world.scope: scope.cancel() if step == at else None)  # type: ignore[misc]
+        world.judge()
+        begun += world.backend.counts.commits_begun
+        told += world.script.told
+        if world.backend.counts.commits_begun and room:
+            unanswered += not world.script.heard.endswith(b"+OK goodbye\r\n")
+        assert world.backend.counts.commits_begun or not world.script.told
+    assert 0 < told <= begun < steps
+    # trio's SSLStream lets others run once between encrypting and sending.
+    assert unanswered <= 1
+
+
+@every_kind
+@pytest.mark.parametrize("how", ["broken_at", "ends_at"])
+def test_connection_lost_at_every_operation_over_tls(authority: Authority, kind: str, how: str) -> None:
+    """P1, A-33, E1, G4: reset, or an end without the farewell of TLS, in place of every read and every write."""
+    undisturbed = SecureWorld(authority, kind)
+    undisturbed.run()
+    for at in range(1, undisturbed.script.operations + 1):
+        world = SecureWorld(authority, kind, **{how: at})
+        world.run()
+        world.judge()
+
+
+@every_kind
+def test_backend_fails_at_every_await_over_tls(authority: Authority, kind: str) -> None:
+    """P1, I5, E2: SCRAM's keys included."""
+
+    def failing_at(world: World, at: int) -> Iterator[int]:
+        calls = itertools.count(1)
+
+        async def pause(where: str) -> None:
+            await trio.lowlevel.checkpoint()
+            if next(calls) == at:
+                raise RuntimeError("no luck")
+
+        world.backend.pause = pause
+        return calls
+
+    undisturbed = SecureWorld(authority, kind)
+    calls = failing_at(undisturbed, 0)
+    undisturbed.run()
+    for at in range(1, next(calls)):
+        world = SecureWorld(authority, kind)
+        failing_at(world, at)
+        world.run()
+        world.judge(commit_may_fail=True)

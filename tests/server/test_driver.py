@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from trio_pop3.sansio import Profile
-from trio_pop3.server.options import Options
+from trio_pop3.server.options import Options, make_options
 
 from .driven import MIB, TOO_SLOW, reason, summaries
 from .helpers import (
@@ -41,7 +41,7 @@ async def test_login_deadline(autojump_clock: trio.testing.MockClock, caplog: py
 
 async def test_strict_knows_only_the_idle_deadline(autojump_clock: trio.testing.MockClock) -> None:
     """PROTOCOL 2.7: no login deadline; the inactivity timer of R1939-16 runs before the login too."""
-    async with driving(mail_for_fred(), Options(profile=Profile.STRICT)) as far:
+    async with driving(mail_for_fred(), make_options(profile=Profile.STRICT)) as far:
         await far.line()
         await trio.sleep(599)
         await far.send(b"CAPA\r\n")
@@ -65,7 +65,7 @@ async def test_idle_deadline(autojump_clock: trio.testing.MockClock, caplog: pyt
 
 
 async def test_no_idle_deadline(autojump_clock: trio.testing.MockClock) -> None:
-    async with driving(mail_for_fred(), Options(idle_timeout=math.inf)) as far:
+    async with driving(mail_for_fred(), make_options(idle_timeout=math.inf)) as far:
         await far.login()
         await trio.sleep(86_000)
         assert (await far.ask(b"NOOP")).startswith(b"+OK")
@@ -133,7 +133,7 @@ async def test_idle_deadline_rests_while_the_store_works(autojump_clock: trio.te
     async with driving(BusyBackend(mail_for_fred(message), slow)) as far:
         await far.login()
         await far.send(b"RETR 1\r\n")
-        assert await far.multiline() == b"+OK 64 octets\r\n" + message + b".\r\n"
+        assert await far.multiline() == b"+OK 64 octets follow\r\n" + message + b".\r\n"
         assert trio.current_time() == pytest.approx(3 * 290)
 
 
@@ -143,7 +143,7 @@ async def test_store_too_slow(
 ) -> None:
     """PROTOCOL 2.7, P4: `-ERR [SYS/TEMP]` in the place of the reply, then the end; earlier replies are not lost."""
     backend = BusyBackend(mail_for_fred(b"one\n"), hang_in(where))
-    options = Options(command_timeout=20)
+    options = make_options(command_timeout=20)
     async with driving(backend, options) as far:
         await far.line()
         await far.send(LOGIN + b"DELE 9\r\nRETR 1\r\nNOOP\r\n")
@@ -161,11 +161,11 @@ async def test_store_too_slow_inside_a_body(
 ) -> None:
     """A10: after `+OK` neither `-ERR` nor a terminator; what the store opened is closed."""
     pieces = Pieces(b"first line\r\n" * 10_000, hang=True)
-    async with driving(OneMessage(240_000, lambda: pieces), Options(command_timeout=20)) as far:
+    async with driving(OneMessage(240_000, lambda: pieces), make_options(command_timeout=20)) as far:
         await far.login()
         await far.send(b"RETR 1\r\n")
         heard = await far.rest()
-    assert heard.startswith(b"+OK 240000 octets\r\nfirst line\r\n")
+    assert heard.startswith(b"+OK 240000 octets follow\r\nfirst line\r\n")
     assert b"-ERR" not in heard
     assert b"\r\n.\r\n" not in heard
     assert pieces.closed == 1
@@ -175,7 +175,7 @@ async def test_store_too_slow_inside_a_body(
 async def test_connect_hook_too_slow(autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture) -> None:
     """A-44: the refusal is the greeting; disconnect is called all the same."""
     backend = BusyBackend(mail_for_fred(), hang_in("connect"))
-    async with driving(backend, Options(command_timeout=20)) as far:
+    async with driving(backend, make_options(command_timeout=20)) as far:
         assert await far.rest() == TOO_SLOW
         assert trio.current_time() == pytest.approx(20, abs=1)
     assert backend.counts.disconnects == 1
@@ -186,7 +186,7 @@ async def test_reader_that_stops(autojump_clock: trio.testing.MockClock, caplog:
     """I3: the write deadline fires, and no more than two pieces of the message are ever in memory."""
     pieces = Pieces(*[b"x" * 65534 + b"\r\n"] * 100)
     maildrop = OneMessage(6_553_600, lambda: pieces)
-    async with driving(maildrop, Options(write_timeout=77), pair=trio.testing.lockstep_stream_pair) as far:
+    async with driving(maildrop, make_options(write_timeout=77), pair=trio.testing.lockstep_stream_pair) as far:
         await far.login()
         await far.send(b"RETR 1\r\n")
         start = trio.current_time()
@@ -210,7 +210,7 @@ async def test_message_in_one_piece_is_written_in_many(autojump_clock: trio.test
             piece = await far.stream.receive_some(MIB)
             assert 0 < len(piece) <= 65536
             heard += piece
-        assert len(heard) == len(b"+OK 1048576 octets\r\n") + MIB + len(b".\r\n")
+        assert len(heard) == len(b"+OK 1048576 octets follow\r\n") + MIB + len(b".\r\n")
 
 
 # --- commit ----------------------------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ async def test_message_in_one_piece_is_written_in_many(autojump_clock: trio.test
 async def test_commit_that_hangs(autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture) -> None:
     """E2, P1: `commit_timeout` ends it, the client hears `-ERR`, the lock is free."""
     backend = BusyBackend(mail_for_fred(b"one\n"), hang_in("commit"))
-    async with driving(backend, Options(commit_timeout=33)) as far:
+    async with driving(backend, make_options(commit_timeout=33)) as far:
         await far.login()
         await far.ask(b"DELE 1")
         start = trio.current_time()
@@ -240,7 +240,7 @@ async def test_commit_outlives_the_command_deadline(autojump_clock: trio.testing
             await trio.sleep(40)
 
     backend = BusyBackend(mail_for_fred(b"one\n"), slow)
-    async with driving(backend, Options(command_timeout=10, commit_timeout=100)) as far:
+    async with driving(backend, make_options(command_timeout=10, commit_timeout=100)) as far:
         await far.login()
         await far.ask(b"DELE 1")
         assert await far.ask(b"QUIT") == b"+OK goodbye\r\n"
@@ -253,7 +253,7 @@ async def test_giving_back_that_hangs(
 ) -> None:
     """I5: `release` and `disconnect` have a deadline too; the reply is that of the commit."""
     backend = BusyBackend(mail_for_fred(b"one\n"), hang_in(where))
-    async with driving(backend, Options(commit_timeout=33)) as far:
+    async with driving(backend, make_options(commit_timeout=33)) as far:
         await far.login()
         await far.ask(b"DELE 1")
         assert await far.ask(b"QUIT") == b"+OK goodbye\r\n"
@@ -281,7 +281,7 @@ async def test_bad_command_budget(autojump_clock: trio.testing.MockClock, caplog
     assert " bad=19 " in summaries(caplog)[0]
 
 
-@pytest.mark.parametrize("options", [Options(profile=Profile.STRICT), Options(max_bad_commands=None)])
+@pytest.mark.parametrize("options", [make_options(profile=Profile.STRICT), make_options(max_bad_commands=None)])
 async def test_no_bad_command_budget(autojump_clock: trio.testing.MockClock, options: Options) -> None:
     """A-31: strict never closes; neither does a server told so."""
     async with driving(mail_for_fred(), options) as far:
@@ -316,7 +316,7 @@ async def test_failed_logins(autojump_clock: trio.testing.MockClock, caplog: pyt
 
 
 async def test_failed_logins_without_end(autojump_clock: trio.testing.MockClock) -> None:
-    async with driving(mail_for_fred(), Options(max_auth_failures=None)) as far:
+    async with driving(mail_for_fred(), make_options(max_auth_failures=None)) as far:
         await far.line()
         for _ in range(20):
             await far.ask(b"USER fred")
@@ -375,7 +375,7 @@ async def test_drain_lets_received_commands_finish(
         await trio.testing.wait_all_tasks_blocked()
         assert not far.done.is_set()
         go.set()
-        assert await far.rest() == b"+OK 5 octets\r\none\r\n.\r\n+OK message marked for deletion\r\n+OK 1 5\r\n"
+        assert await far.rest() == b"+OK 5 octets follow\r\none\r\n.\r\n+OK message marked for deletion\r\n+OK 1 5\r\n"
     assert contents(backend.inner) == [b"one\n", b"two\n"]
     assert reason(caplog) == "shutdown"
 
@@ -390,7 +390,7 @@ async def test_drain_finishes_a_reply_being_written(autojump_clock: trio.testing
         far.driver.drain()
         heard = await far.rest()
     assert heard.endswith(b"\r\n.\r\n")
-    assert len(heard) == len(b"OK 307200 octets\r\n") + 307_200 + len(b".\r\n")
+    assert len(heard) == len(b"OK 307200 octets follow\r\n") + 307_200 + len(b".\r\n")
 
 
 async def test_drain_lets_quit_commit(autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from trio_pop3.backend import ClientInfo, TemporaryFailure
 from trio_pop3.backends.memory import MemoryBackend
+from trio_pop3.login import OpenGate
 from trio_pop3.server.driver import Driver, loggable
-from trio_pop3.server.options import DEFAULTS, Options
+from trio_pop3.server.options import DEFAULTS, Options, make_options
 
 from .driven import INTERNAL, MIB, reason, run_script, summaries
 from .helpers import (
@@ -135,7 +136,7 @@ def test_size_mismatch_of_a_large_message() -> None:
 def test_source_is_closed_when_all_is_well(caplog: pytest.LogCaptureFixture) -> None:
     pieces = Pieces(b"a line\r\n", b"another\r\n")
     said = run_script(Script(LOGIN + b"RETR 1\r\nQUIT\r\n"), OneMessage(17, lambda: pieces))
-    assert said.endswith(b"+OK 17 octets\r\na line\r\nanother\r\n.\r\n+OK goodbye\r\n")
+    assert said.endswith(b"+OK 17 octets follow\r\na line\r\nanother\r\n.\r\n+OK goodbye\r\n")
     assert pieces.closed == 1
     assert " retr=1/17 " in summaries(caplog)[0]
 
@@ -153,8 +154,8 @@ async def test_summary(autojump_clock: trio.testing.MockClock, caplog: pytest.Lo
         await far.rest()
     (line,) = summaries(caplog)
     assert line == (
-        "session a1: user=fred peer=127.0.0.1:4711 tls=no messages=3/17 retr=2/10 top=1 removed=2 remaining=0"
-        " bad=1 failed=1 seconds=1.500 reason=quit"
+        "session a1: user=fred peer=127.0.0.1:4711 tls=no cipher=- method=PASS messages=3/17 retr=2/10 top=1 removed=2"
+        " remaining=0 bad=1 failed=1 seconds=1.500 reason=quit"
     )
 
 
@@ -244,7 +245,7 @@ async def test_half_close(autojump_clock: trio.testing.MockClock, caplog: pytest
         await far.send(LOGIN + b"STAT\r\nRETR 1\r\nNOO")
         assert isinstance(far.stream, trio.StapledStream)
         await far.stream.send_eof()
-        assert (await far.rest()).endswith(b"+OK 1 5\r\n+OK 5 octets\r\none\r\n.\r\n")
+        assert (await far.rest()).endswith(b"+OK 1 5\r\n+OK 5 octets follow\r\none\r\n.\r\n")
     assert reason(caplog) == "'client closed'"
 
 
@@ -332,7 +333,7 @@ def test_close_of_a_connection_that_breaks_meanwhile() -> None:
     [
         (LOCAL, DEFAULTS, True),
         (REMOTE, DEFAULTS, False),
-        (REMOTE, Options(insecure_auth=True), True),
+        (REMOTE, make_options(insecure_auth=True), True),
         (ClientInfo("7", "192.0.2.7", 1, "192.0.2.1", 995, tls=True), DEFAULTS, True),
     ],
 )
@@ -372,7 +373,7 @@ def steps_of(script: Script, backend: Any) -> int:
     counter = StepCounter()
 
     async def main() -> None:
-        driver = Driver(script, backend, LOCAL, DEFAULTS)
+        driver = Driver(script, backend, LOCAL, DEFAULTS, gate=OpenGate())
         counter.task = trio.lowlevel.current_task()
         await driver.run()
 

@@ -127,6 +127,14 @@ async def test_addresses_of_no_known_form(address: str) -> None:
         await open_listeners(["127.0.0.1:0", address])
 
 
+@pytest.mark.parametrize("host", ["a..b", f"{'x' * 64}.example", "a\u0661b", "\udcff"])
+async def test_hosts_that_are_no_host_names(host: str) -> None:
+    """ValueError that names the host, and not the codec that could not make sense of it."""
+    with pytest.raises(ValueError, match="not a host name") as caught:
+        await open_listeners(["127.0.0.1:0", f"{host}:110"])
+    assert str(caught.value) == f"not a host name: {host!r}"
+
+
 async def test_port_in_use() -> None:
     """OSError, and nothing stays open."""
     async with listening("127.0.0.1:0") as (taken,):
@@ -200,6 +208,17 @@ async def test_unix_file_that_is_none(tmp_path: Path) -> None:
 async def test_unix_path_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         await open_listeners([f"unix:{tmp_path}/no/where"])
+
+
+async def test_unix_path_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's limit is on octets. Python's own complaint has no number."""
+    monkeypatch.chdir(tmp_path)
+    for path in ("s" * 108, "\u00e4" * 54, "s" * 5000):
+        with pytest.raises(OSError, match="path too long") as caught:
+            await open_listeners([f"unix:{path}"])
+        assert (caught.value.errno, caught.value.filename) == (errno.ENAMETOOLONG, path)
+    async with listening(f"unix:{'s' * 107}") as (listener,):
+        await answers(await trio.open_unix_socket("s" * 107), listener)
 
 
 async def test_unix_file_of_a_successor(tmp_path: Path) -> None:

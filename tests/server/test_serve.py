@@ -15,9 +15,11 @@ import trio
 import trio.testing
 
 from trio_pop3.backends.memory import MemoryBackend
+from trio_pop3.rules import Rules
 from trio_pop3.sansio import Profile
+from trio_pop3.sasl import MECHANISMS
 from trio_pop3.server import Pop3Listener, open_listeners, serve
-from trio_pop3.server.options import Options
+from trio_pop3.server.options import DEFAULTS, Options, make_options
 from trio_pop3.server.serve import Server, check_backend_shape
 
 from .helpers import PASSWORD, USER, BusyBackend, Client, contents, mail_for_fred
@@ -150,9 +152,15 @@ async def test_apop_needs_a_backend_that_can() -> None:
 def test_options_of_serve_are_those_of_options() -> None:
     """Every option can be given to `serve`, and has one default."""
     parameters = inspect.signature(serve).parameters
-    for name, field in Options.__dataclass_fields__.items():
-        assert parameters[name].default == field.default
+    here = {name: getattr(DEFAULTS, name) for name in Options.__dataclass_fields__ if name != "rules"}
+    there = {name: getattr(DEFAULTS.rules, name) for name in Rules.__dataclass_fields__}
+    # Made of others, or of a random number.
+    for name in ("stls", "fake_key", "mechanisms", "hostname"):
+        del there[name]
+    for name, default in {**here, **there}.items():
+        assert parameters[name].default == default
         assert parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
+    assert parameters["mechanisms"].default is parameters["hostname"].default is None
 
 
 async def test_options_arrive() -> None:
@@ -171,6 +179,32 @@ async def test_options_arrive() -> None:
 async def test_more_connections_than_descriptors(caplog: pytest.LogCaptureFixture) -> None:
     async with serving(mail_for_fred(), max_connections=10**9):
         assert "max_connections is 1000000000, but the limit on open files has room for" in caplog.text
+
+
+async def test_fewer_descriptors_than_a_server_needs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """I4: it serves, and says that others will have to wait."""
+    monkeypatch.setattr(MODULE, "descriptors_allow", lambda: 3)
+    async with serving(mail_for_fred(), max_connections=2) as running, running.client() as client:
+        assert (await client.line()).startswith(b"+OK")
+    assert "the limit on open files has room for 3 connections at a time; more will wait" in caplog.text
+
+
+async def test_mechanisms_are_chosen_by_name_or_made() -> None:
+    """D8, R5034-08: what is named is offered, in this order and in any case; a mechanism of one's own too."""
+    chosen = ["login", MECHANISMS["PLAIN"], "Scram-Sha-256", "OAUTHBEARER"]
+    async with serving(mail_for_fred(), mechanisms=chosen) as running, running.client() as client:
+        await client.line()
+        await client.send(b"CAPA\r\n")
+        assert b"\r\nSASL LOGIN PLAIN SCRAM-SHA-256\r\n" in await client.multiline()
+        assert (await client.ask(b"AUTH CRAM-MD5")).startswith(b"-ERR")
+        assert (await client.ask(b"auth login")).startswith(b"+ ")
+
+
+async def test_a_mechanism_nobody_knows() -> None:
+    with pytest.raises(ValueError, match=r"not a SASL mechanism: 'KERBEROS_V4' \(there are SCRAM-SHA-256-PLUS, "):
+        await serve(mail_for_fred(), mechanisms=["KERBEROS_V4"], host="127.0.0.1", port=0)
 
 
 # --- stopping --------------------------------------------------------------------------------------------------------
@@ -210,7 +244,8 @@ async def test_shutdown_lets_commands_finish() -> None:
         await until(lambda: running.listeners[0].socket.fileno() == -1)
         assert not running.done.is_set()
         go.set()
-        assert await client.rest() == b"+OK 5 octets\r\none\r\n.\r\n"
+        assert await client.rest() == b"+OK 5 octets follow\r\none\r\n.\r\n"
+        await client.stream.aclose()  # the server waits for that, but not for ever
         await running.done.wait()
 
 
@@ -271,7 +306,7 @@ async def test_drain_timeout_ends_what_still_runs(caplog: pytest.LogCaptureFixtu
 
 async def test_connection_accepted_while_stopping() -> None:
     """J1: one that was accepted in the last moment is greeted and ended, not left to idle."""
-    server = Server(mail_for_fred(), Options(max_connections=1))
+    server = Server(mail_for_fred(), make_options(max_connections=1))
     server.drain()
     async with handling(server) as running, running.client() as client:
         assert await client.rest() == b"+OK POP3 server ready\r\n"
@@ -292,3 +327,41 @@ async def test_cancel_closes_everything(tmp_path: Path) -> None:
     assert not backend.locked(USER)
     assert not (tmp_path / "pop3").exists()
     assert all(listener.socket.fileno() == -1 for listener in running.listeners)
+
+
+@pytest.mark.parametrize(
+    ("failure", "shown"),
+    [
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (BaseExceptionGroup("", [KeyboardInterrupt(), ValueError()]), KeyboardInterrupt),
+        (SystemExit(3), BaseExceptionGroup),
+    ],
+)
+def test_ctrl_c_stays_what_it_is(failure: BaseException, shown: type[BaseException]) -> None:
+    """I5, J1: wherever it strikes; the sessions that are open then lose nothing."""
+    inner = mail_for_fred(b"one\n")
+
+    async def pause(where: str) -> None:
+        await trio.lowlevel.checkpoint()
+        if where == "retrieve":
+            raise failure
+
+    backend = BusyBackend(inner, pause)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            listeners = await nursery.start(partial(serve, backend, host="127.0.0.1", port=0))
+            async with await trio.open_tcp_stream("127.0.0.1", listeners[0].port) as stream:
+                client = Client(stream)
+                await client.login()
+                await client.send(b"DELE 1\r\nRSET\r\nRETR 1\r\n")
+                await trio.sleep_forever()
+
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - of several kinds
+        trio.run(main)
+    found = caught.value
+    while isinstance(found, BaseExceptionGroup) and shown is KeyboardInterrupt:
+        (found,) = found.exceptions
+    assert isinstance(found, shown)
+    assert contents(inner) == [b"one\n"]
+    assert not inner.locked(USER)

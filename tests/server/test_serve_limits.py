@@ -15,7 +15,7 @@ import trio.testing
 
 from trio_pop3.backend import ClientInfo
 from trio_pop3.server import serve
-from trio_pop3.server.options import Options
+from trio_pop3.server.options import make_options
 from trio_pop3.server.serve import Server
 
 from .helpers import LOGIN, PASSWORD, USER, Client, mail_for_fred
@@ -210,7 +210,7 @@ async def test_counters_return_to_zero(leave: Any, strangers: list[str], caplog:
     and the server serves on.
     """
     backend = mail_for_fred(b"one\n", b"x" * 4_000_000 + b"\n")
-    options = Options(insecure_auth=True, max_connections=1, max_connections_per_host=1)
+    options = make_options(insecure_auth=True, max_connections=1, max_connections_per_host=1)
     server = Server(backend, options)
     async with handling(server) as running:
         for _ in range(3):

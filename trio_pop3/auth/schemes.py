@@ -5,8 +5,6 @@ Everything here blocks and is slow on purpose; call it in threads.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import hmac
 import re
 import secrets
@@ -15,132 +13,120 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+from ..credentials import ApopCredentials, CramMd5Credentials, ScramKeys
+from . import kdf
+from .digests import DIGESTS
 from .libcrypt import crypt
+from .md5 import hmac_matches
+from .stored import SUFFIXES, Scheme, accept_any, decode
+from .stored import BadSecret as BadSecret
 
-# scrypt as OWASP recommends it for logins: 32 MiB and about 60 ms.
-_LOG2_N: Final = 15
-_R: Final = 8
-_P: Final = 1
-_SALT_OCTETS: Final = 16
-_KEY_OCTETS: Final = 32
-# What a users file may ask of us: 256 MiB, and eight times the work of our own.
-_MOST_MEMORY: Final = 256 * 1024 * 1024
-_MOST_WORK: Final = 8 * 2**_LOG2_N * _R * _P
-
-_TAGGED: Final = re.compile(r"\{([A-Za-z0-9.-]+)\}(.*)", re.DOTALL)
-# The form of passlib and others: base64 without padding.
-_SCRYPT: Final = re.compile(
-    r"\$scrypt\$ln=([0-9]{1,2}),r=([0-9]{1,4}),p=([0-9]{1,4})\$([A-Za-z0-9/+]+)\$([A-Za-z0-9/+]+)"
-)
+_TAGGED: Final = re.compile(r"\{([^}.]*)(?:\.([^}]*))?\}(.*)", re.DOTALL)
+_NO_STATES: Final = bytes(32)
 
 
-class BadSecret(ValueError):
-    """A stored secret that cannot be used. Its message does not hold the secret."""
+def _check_plain(password: bytes, stored: bytes) -> bool:
+    return hmac.compare_digest(password, stored)
 
 
-def _check_plain(password: bytes, stored: str) -> bool:
-    return hmac.compare_digest(password, stored.encode("utf-8", "surrogateescape"))
+def _check_crypt(password: bytes, stored: bytes) -> bool:
+    computed = crypt(password, stored)
+    return computed is not None and hmac.compare_digest(computed, stored)
 
 
-def _check_crypt(password: bytes, stored: str) -> bool:
-    setting = stored.encode("utf-8", "surrogateescape")
-    computed = crypt(password, setting)
-    return computed is not None and hmac.compare_digest(computed, setting)
+# What SHA-crypt and bcrypt hashes say of their own cost. These take half a second and a second.
+_COST: Final = re.compile(rb"\$[56]\$rounds=([0-9]+)\$|\$2[abxy]\$([0-9]{2})\$")
+_MOST_ROUNDS: Final = 1_000_000
+_MOST_LOG_ROUNDS: Final = 14
 
 
-def _check_scrypt(password: bytes, stored: str) -> bool:
-    log2_n, r, p, salt, key = _parse_scrypt(stored)
-    return hmac.compare_digest(_scrypt(password, salt, log2_n, r, p, len(key)), key)
-
-
-def _scrypt(password: bytes, salt: bytes, log2_n: int, r: int, p: int, octets: int) -> bytes:
-    return hashlib.scrypt(password, salt=salt, n=1 << log2_n, r=r, p=p, maxmem=2 * _MOST_MEMORY, dklen=octets)
-
-
-def _parse_scrypt(stored: str) -> tuple[int, int, int, bytes, bytes]:
-    match = _SCRYPT.fullmatch(stored)
-    if match is None:
-        raise BadSecret("not an scrypt hash ($scrypt$ln=15,r=8,p=1$SALT$KEY)")
-    log2_n, r, p = (int(match[group]) for group in (1, 2, 3))
-    if not (log2_n and r and p and 128 * r << log2_n <= _MOST_MEMORY and (r * p) << log2_n <= _MOST_WORK):
-        raise BadSecret("scrypt parameters out of range")
-    try:
-        salt, key = (base64.b64decode(match[group] + "=" * (-len(match[group]) % 4)) for group in (4, 5))
-    except ValueError:
-        raise BadSecret("not base64 in an scrypt hash") from None
-    if len(key) < 16:
-        raise BadSecret("scrypt key too short")
-    return log2_n, r, p, salt, key
-
-
-def _accept(stored: str) -> None:
-    """Any text is a secret of this scheme."""
-
-
-def _accept_crypt(stored: str) -> None:
+def _accept_crypt(stored: bytes) -> None:
     # A "!" or "*" locks an account; no password has such a hash, and that is well.
-    if not re.fullmatch(r"[!-9;-~]+", stored):
+    if not re.fullmatch(rb"[!-9;-~]+", stored):
         raise BadSecret("not a crypt(3) hash")
+    if (match := _COST.match(stored)) and (int(match[1] or 0) > _MOST_ROUNDS or int(match[2] or 0) > _MOST_LOG_ROUNDS):
+        raise BadSecret("a crypt(3) hash that takes seconds to check")
 
 
-def _accept_scrypt(stored: str) -> None:
-    _parse_scrypt(stored)
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """One way to store a password: does this text fit, and is it this password's."""
-
-    accept: Callable[[str], object]
-    check: Callable[[bytes, str], bool]
-
-
-_PLAIN: Final = Scheme(_accept, _check_plain)
+_PROVED_BY_CLEARTEXT: Final = frozenset({"APOP", "CRAM-MD5", *kdf.SCRAM_SCHEMES.values()})
+_PLAIN: Final = Scheme(accept_any, _check_plain, methods=_PROVED_BY_CLEARTEXT)
 _CRYPT: Final = Scheme(_accept_crypt, _check_crypt)
 SCHEMES: Final[Mapping[str, Scheme]] = MappingProxyType(
     {
         "PLAIN": _PLAIN,
+        "CLEAR": _PLAIN,
         "CLEARTEXT": _PLAIN,
         "CRYPT": _CRYPT,
+        "DES-CRYPT": _CRYPT,
         "MD5-CRYPT": _CRYPT,
         "SHA256-CRYPT": _CRYPT,
         "SHA512-CRYPT": _CRYPT,
         "BLF-CRYPT": _CRYPT,
-        "SCRYPT": Scheme(_accept_scrypt, _check_scrypt),
+        **kdf.KDFS,
+        **DIGESTS,
     }
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Secret:
     """A stored password. It shows its scheme only."""
 
     scheme: str
-    text: str = field(repr=False)
+    octets: bytes = field(repr=False)
 
     def is_of(self, password: bytes) -> bool:
         """Whether this is that password's. An empty password is nobody's, an empty secret nothing's."""
-        return SCHEMES[self.scheme].check(password, self.text) and bool(password) and bool(self.text)
+        return SCHEMES[self.scheme].check(password, self.octets) and bool(password) and bool(self.octets)
+
+    @property
+    def mark(self) -> str:
+        """Scheme and octets as one text: another one for every other secret. As secret as they are."""
+        return f"{self.scheme} {self.octets.hex()}"
+
+    @property
+    def methods(self) -> frozenset[str]:
+        """What can be proved with it besides a password, as in `LoginMethods.login_methods`."""
+        return SCHEMES[self.scheme].methods
+
+    @property
+    def cleartext(self) -> str | None:
+        """The password itself, if it is stored as it is."""
+        return self.octets.decode("utf-8", "surrogateescape") if SCHEMES[self.scheme] is _PLAIN else None
+
+    def answers(self, credentials: ApopCredentials | CramMd5Credentials) -> bool:
+        """Whether the digest was made with this password; it takes the same time for all kinds of secrets."""
+        text = self.cleartext
+        good = credentials.matches(text or "") and bool(text)
+        if isinstance(credentials, CramMd5Credentials):
+            stored = SCHEMES[self.scheme] is SCHEMES["CRAM-MD5"]
+            states = self.octets if stored else _NO_STATES
+            good |= hmac_matches(states, credentials.challenge, credentials.digest) and stored
+        return good
+
+    def scram_keys(self, hash_name: str) -> ScramKeys | None:
+        """The keys that are stored for "sha1" or "sha256"; None if it is another kind of secret."""
+        return kdf.parse_scram(self.octets, hash_name) if kdf.SCRAM_SCHEMES[hash_name] == self.scheme else None
 
 
 def parse_secret(stored: str) -> Secret:
-    """Read `{SCHEME}text`; without a scheme it is a crypt(3) hash, as in Dovecot. Raises BadSecret."""
+    """Read `{SCHEME}text` or `{SCHEME.ENCODING}text`; without a scheme it is a crypt(3) hash, as in Dovecot.
+
+    Raises BadSecret.
+    """
     match = _TAGGED.fullmatch(stored)
-    name, text = (match[1].upper(), match[2]) if match else ("CRYPT", stored)
+    name, suffix, text = (match[1].upper(), match[2], match[3]) if match else ("CRYPT", None, stored)
     scheme = SCHEMES.get(name)
     if scheme is None:
         raise BadSecret(f"unknown password scheme {{{name}}}, known are {', '.join(SCHEMES)}")
-    if not text:
+    if suffix is not None and suffix.upper() not in SUFFIXES:
+        raise BadSecret(f"unknown encoding {{{name}.{suffix}}}, known are {', '.join(SUFFIXES)}")
+    encoding = None if suffix is None else SUFFIXES[suffix.upper()]
+    octets = decode(text.encode("utf-8", "surrogateescape"), scheme, encoding)
+    if not octets:
         raise BadSecret("empty password")
-    scheme.accept(text)
-    return Secret(name, text)
-
-
-def _hash_scrypt(password: bytes) -> str:
-    salt = secrets.token_bytes(_SALT_OCTETS)
-    key = _scrypt(password, salt, _LOG2_N, _R, _P, _KEY_OCTETS)
-    words = (base64.b64encode(octets).decode().rstrip("=") for octets in (salt, key))
-    return f"{{SCRYPT}}$scrypt$ln={_LOG2_N},r={_R},p={_P}${'$'.join(words)}"
+    scheme.accept(octets)
+    return Secret(name, octets)
 
 
 def _hash_plain(password: bytes) -> str:
@@ -157,5 +143,5 @@ def _hash_sha512(password: bytes) -> str:
 
 # What `trio-pop3 user` can write.
 HASHERS: Final[Mapping[str, Callable[[bytes], str]]] = MappingProxyType(
-    {"SCRYPT": _hash_scrypt, "SHA512-CRYPT": _hash_sha512, "PLAIN": _hash_plain}
+    {**kdf.HASHERS, "SHA512-CRYPT": _hash_sha512, "PLAIN": _hash_plain}
 )

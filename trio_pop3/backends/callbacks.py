@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import inspect
 import logging
+import traceback
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 
 import trio
 
 from ..backend import (
-    ApopCredentials,
     AuthenticationFailed,
     ClientInfo,
     CommitIncomplete,
-    Credentials,
     MaildropInUse,
     MessageInfo,
-    PasswordCredentials,
     PermanentFailure,
+    Policy,
 )
-from ..sansio import OctetCounter, octets_of
+from ..credentials import ApopCredentials, Credentials, PasswordCredentials
+from ..sansio import OctetCounter
 
 logger = logging.getLogger("trio_pop3.callbacks")
 
@@ -36,6 +36,9 @@ _THREADS: Final = 40
 _EMPTY_MESSAGE: Final = 2
 # A thread hop costs as much as reading this much, so small chunks travel together.
 _OCTETS_AT_ONCE: Final = 64 * 1024
+# Messages looked at, and octets counted, between two checkpoints: about a millisecond.
+_ITEMS_AT_ONCE: Final = 1000
+_COUNTED_AT_ONCE: Final = 1024 * 1024
 
 
 class CallbackBackend:
@@ -57,6 +60,10 @@ class CallbackBackend:
         disconnect: (client, reason), exactly once after each `connect`, however the connection ended.
         apop: (user, digest, timestamp) -> like authenticate; `digest` is 32 lower-case hex digits. Offered only if
             `serve(..., apop=True)`.
+        logindelay: seconds between two logins of a user, or (user) -> seconds; called with no user for the most of all.
+            Announced, and held to.
+        expiretime: days a message is kept, "NEVER", or (user) -> one of these; called with no user for the least.
+            Announced; keeping the promise is up to you.
         blocking: run plain functions in threads.
         limiter: how many threads at a time; 40 of this backend's own if it is None.
 
@@ -76,6 +83,8 @@ class CallbackBackend:
         connect: Callable[[ClientInfo], object] | None = None,
         disconnect: Callable[[ClientInfo, str], object] | None = None,
         apop: Callable[[str, str, str], Maybe[Answer]] | None = None,
+        logindelay: int | Callable[..., Maybe[int]] | None = None,
+        expiretime: int | str | Callable[..., Maybe[int | str]] | None = None,
         blocking: bool = True,
         limiter: trio.CapacityLimiter | None = None,
     ) -> None:
@@ -94,19 +103,20 @@ class CallbackBackend:
         if connect is not None or disconnect is not None:
             self.connect = optional("connect", connect) or _nothing
             self.disconnect = optional("disconnect", disconnect) or _nothing
-        if apop is not None:
-            self._apop: Final = _Callback("apop", apop, threads)
-            self.authenticate_apop = self._authenticate_apop
+        self._apop: Final = optional("apop", apop)
+        self.login_methods: Final = frozenset({"PLAIN"} if apop is None else {"PLAIN", "APOP"})
+        if logindelay is not None:
+            self.login_delay = _Policy("logindelay", logindelay, threads)
+        if expiretime is not None:
+            self.expiry = _Policy("expiretime", expiretime, threads)
 
     async def authenticate(self, credentials: Credentials, client: ClientInfo) -> str:
         """See `trio_pop3.backend.Authenticator`. An empty password never does."""
-        if not isinstance(credentials, PasswordCredentials) or not credentials.password:
-            raise AuthenticationFailed
-        answer = await self._authenticate(credentials.user, credentials.password, client.host)
-        return _user_name(answer, credentials.user)
-
-    async def _authenticate_apop(self, credentials: ApopCredentials, client: ClientInfo) -> str:
-        answer = await self._apop(credentials.user, credentials.digest.hex(), credentials.timestamp)
+        answer: object = None
+        if isinstance(credentials, PasswordCredentials) and credentials.password:
+            answer = await self._authenticate(credentials.user, credentials.password, client.host)
+        elif isinstance(credentials, ApopCredentials) and self._apop is not None:
+            answer = await self._apop(credentials.user, credentials.digest.hex(), credentials.timestamp)
         return _user_name(answer, credentials.user)
 
     async def open(self, user: str, client: ClientInfo) -> CallbackMaildrop:
@@ -125,7 +135,12 @@ class CallbackBackend:
         listed = await self._list(user)
         if isinstance(listed, str):
             raise TypeError("list must give an iterable of ids, not one str")
-        return [await self._described(user, item) for item in await self._list.run(tuple, listed)]
+        messages: list[MessageInfo] = []
+        for number, item in enumerate(await self._list.run(tuple, listed), 1):
+            messages.append(await self._described(user, item))
+            if number % _ITEMS_AT_ONCE == 0:
+                await _checkpoint()
+        return messages
 
     async def _described(self, user: str, item: object) -> MessageInfo:
         uid: Any  # checked, like the size, where every backend's are
@@ -145,13 +160,17 @@ class CallbackBackend:
 
     async def _measured(self, user: str, uid: str) -> int:
         content = await _opened(self._retrieve, user, uid)
-        if isinstance(content, bytes):
-            return await self._retrieve.run(octets_of, content)
         counter = OctetCounter()
+        if isinstance(content, bytes):
+            for start in range(0, len(content), _COUNTED_AT_ONCE):
+                counter.update(content[start : start + _COUNTED_AT_ONCE])
+                await _checkpoint()
+            return counter.finish()
         chunks = aiter(content)
         try:
             async for chunk in chunks:
                 counter.update(chunk)
+                await _checkpoint()
         finally:
             if (close := getattr(chunks, "aclose", None)) is not None:
                 await close()
@@ -188,8 +207,11 @@ class CallbackMaildrop:
         for message in deleted:
             try:
                 remaining += await self._delete(self._user, message.uid) is False
-            except Exception:
-                logger.exception("user %r: delete of uid %s failed", self._user, message.uid)
+            except Exception as failure:
+                # Its type and place only: what it says may quote a password, of another system too, and here, long
+                # after the login, nothing knows which one must not be logged.
+                kind, where = type(failure).__qualname__, _places(failure)
+                logger.error("user %r: delete of uid %s failed: %s at%s", self._user, message.uid, kind, where)
                 remaining += 1
         if remaining:
             raise CommitIncomplete(remaining)
@@ -226,6 +248,22 @@ class _Callback:
         return result
 
 
+class _Policy:
+    """A number for everybody, or a function that knows it for each user."""
+
+    __slots__ = ("_callback", "_value")
+
+    def __init__(self, name: str, value: Any, threads: trio.CapacityLimiter | None) -> None:
+        self._callback = _Callback(name, value, threads) if callable(value) else None
+        self._value = value
+
+    async def __call__(self, user: str | None) -> Policy:
+        value = self._value
+        if self._callback is not None:
+            value = await self._callback(*([] if user is None else [user]))
+        return Policy(None if value == "NEVER" else value, per_user=self._callback is not None)
+
+
 class _Chunks:
     """A plain iterable of octets, advanced where its callback runs, in pieces of 64 KiB or more."""
 
@@ -253,6 +291,21 @@ class _Chunks:
 
 async def _nothing(*_: object) -> None:
     """In place of a hook that is not there."""
+
+
+async def _checkpoint() -> None:
+    """Let other tasks run; nothing where there is no trio, and so no other task that we could know of."""
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        return
+    await trio.lowlevel.checkpoint()
+
+
+def _places(failure: Exception) -> str:
+    """Where it came from, outermost first. Without the lines of code, which may hold a secret like any text."""
+    steps = ((frame.f_code, line) for frame, line in traceback.walk_tb(failure.__traceback__))
+    return "".join(f"\n  {code.co_filename}:{line} in {code.co_qualname}" for code, line in steps)
 
 
 def _is_async(function: Callable[..., object]) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from .. import __version__
 from . import deliver, serve, user
-from .failure import Failure
+from .failure import Failure, complain, flush
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,11 +24,25 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
-    arguments = build_parser().parse_args(argv)
+    status = _run(sys.argv[1:] if argv is None else argv)
+    try:
+        flush()
+    except Failure as failure:
+        complain(failure)
+        return status or failure.status
+    return status
+
+
+def _run(words: Sequence[str]) -> int:
+    try:
+        arguments = build_parser().parse_args(words)
+    except SystemExit as stop:  # argparse has said why
+        # Mail systems go by the exit status of `deliver`, and 2 means nothing to them.
+        return os.EX_USAGE if stop.code and words[0:1] == ["deliver"] else int(stop.code or 0)
     try:
         status: int = arguments.run(arguments)
     except Failure as failure:
-        print(f"trio-pop3: {failure}", file=sys.stderr)
+        complain(failure)
         return failure.status
     except KeyboardInterrupt:
         return 130

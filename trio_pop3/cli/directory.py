@@ -8,6 +8,8 @@ import secrets
 import shutil
 import string
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from ..auth import PasswdFile, PasswdFileError
@@ -17,7 +19,10 @@ from ..backends.maildir import PathPattern, deliver, make_maildir
 from .failure import Failure, reason
 
 FIRST_USER: Final = "demo"
-_NAME: Final = re.compile(r"[\x21-\x39\x3b-\x7e]{1,64}")
+# No colon, which ends a name in the users file, and no "#" first, which would make a comment of its line.
+_NAME: Final = re.compile(r"(?!#)[\x21-\x39\x3b-\x7e]{1,64}")
+# What a freshly made file system has in it, and what was left by a `make` that was killed.
+_NOTHING: Final = re.compile(r"lost\+found|\.unfinished-.*")
 _PASSWORD_LETTERS: Final = string.ascii_letters + string.digits
 
 _WELCOME: Final = b"""\
@@ -51,7 +56,7 @@ def maildir_of(directory: str, name: str) -> str:
     """A user's Maildir. Raises Failure for a name that cannot be one."""
     path = PathPattern(mail_pattern(directory)).path_for(name) if _NAME.fullmatch(name) else None
     if path is None:
-        rule = "1 to 64 printable ASCII characters, no colon or slash, no leading dot or dash"
+        rule = "1 to 64 printable ASCII characters, no colon or slash, the first no dot, dash or #"
         raise Failure(f"not a user name: {name!r} ({rule})")
     return path
 
@@ -72,7 +77,7 @@ def generate_password() -> str:
 def is_new(directory: str) -> bool:
     """Whether the directory is still to be made: it is missing or empty. Raises Failure if it is something else."""
     try:
-        if not os.listdir(directory):
+        if all(_NOTHING.fullmatch(name) for name in os.listdir(directory)):
             return True
     except FileNotFoundError:
         return True
@@ -84,24 +89,58 @@ def is_new(directory: str) -> bool:
     return False
 
 
-def make(directory: str) -> str:
-    """Make a directory with one user and one message, all of it or nothing; returns the password. Raises Failure."""
-    parent = os.path.dirname(os.path.abspath(directory))
+def make(directory: str, announce: Callable[[str], None] | None = None) -> str:
+    """Make a directory with one user and one message, all of it or nothing; returns the password. Raises Failure.
+
+    `announce` is called with the password when all but the last step is done: if it raises, nothing is made, so that no
+    directory is left whose password nobody has seen.
+    """
     password = generate_password()
     try:
-        os.makedirs(parent, exist_ok=True)
-        unfinished = tempfile.mkdtemp(prefix=f".{os.path.basename(directory)}-", dir=parent)
-        try:
-            make_maildir(maildir_of(unfinished, FIRST_USER))
-            deliver(maildir_of(unfinished, FIRST_USER), welcome())
-            add_user(users_path(unfinished), FIRST_USER, HASHERS["SCRYPT"](password.encode()))
-            os.rename(unfinished, directory)
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise
+        if os.path.isdir(directory):
+            _fill(directory, password, announce)
+        else:
+            _make_beside(directory, password, announce)
     except OSError as failure:
         raise Failure(f"cannot make {directory}: {reason(failure)}") from None
     return password
+
+
+def _make_beside(directory: str, password: str, announce: Callable[[str], None] | None) -> None:
+    parent = os.path.dirname(os.path.abspath(directory))
+    os.makedirs(parent, exist_ok=True)
+    with _unfinished(parent, password) as unfinished:
+        if announce is not None:
+            announce(password)
+        os.rename(unfinished, directory)
+
+
+def _fill(directory: str, password: str, announce: Callable[[str], None] | None) -> None:
+    """Into a directory that is there: it may be a mount point, which cannot be replaced, and it has its own mode."""
+    with _unfinished(directory, password) as unfinished:
+        if announce is not None:
+            announce(password)
+        mail = os.path.join(directory, "mail")
+        os.rename(os.path.join(unfinished, "mail"), mail)
+        try:
+            # Last: a directory without it is not one that is served.
+            os.rename(users_path(unfinished), users_path(directory))
+        except BaseException:
+            os.rename(mail, os.path.join(unfinished, "mail"))
+            raise
+
+
+@contextmanager
+def _unfinished(parent: str, password: str) -> Iterator[str]:
+    """All that is to be in the directory, in a place of its own; what is still there in the end is removed."""
+    unfinished = tempfile.mkdtemp(prefix=".unfinished-", dir=parent)
+    try:
+        make_maildir(maildir_of(unfinished, FIRST_USER))
+        deliver(maildir_of(unfinished, FIRST_USER), welcome())
+        add_user(users_path(unfinished), FIRST_USER, HASHERS["SCRYPT"](password.encode()))
+        yield unfinished
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def welcome() -> bytes:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import os
 import resource
 import signal
-import sys
-from collections.abc import Sequence
+import threading
 from typing import Any, Final
 
 import trio
 
 from ..backend import Backend
 from ..backends.maildir import MaildirBackend
-from ..server import Options, Pop3Listener, open_listeners, serve
+from ..server import Options, Pop3Listener, Tls, TlsError, make_options, serve
 from ..server.listeners import close_all
 from . import directory as layout
-from .failure import Failure, reason
+from . import logins, network
+from .failure import Failure, complain, say
 
-_DEFAULT_ADDRESS: Final = "127.0.0.1:1110"
+logger = logging.getLogger("trio_pop3.cli")
+
 _LEVELS: Final = ("debug", "info", "warning", "error")
+# For commits and threads of the store that are under way when a second signal comes.
+_LAST_SECONDS: Final = 10.0
 
 
 def add_to(commands: Any) -> None:
@@ -31,31 +33,25 @@ def add_to(commands: Any) -> None:
         "serve",
         help="serve mail",
         description="Serves DIR, which is made with one user and one message if it is missing or empty; or, with "
-        "--passwd-file and --maildir, mail that is there already. SIGINT and SIGTERM stop it when the commands "
-        "under way are done; a second one stops it at once.",
+        "--maildir and a way to log in, mail that is there already. SIGINT and SIGTERM stop it when the commands "
+        "under way are done; a second one cuts them, and what does not end in 10 s then. SIGHUP loads certificates "
+        "again; users are read again when their file changes.",
         allow_abbrev=False,
     )
     parser.add_argument("directory", metavar="DIR", nargs="?", help="holds `users` and `mail/NAME/` Maildirs")
-    parser.add_argument("--passwd-file", metavar="FILE", help="lines name:{SCHEME}secret, as Dovecot's passwd-file")
     parser.add_argument(
         "--maildir", metavar="PATTERN", help="where a user's Maildir is, with {user}, {local} and {domain}"
     )
-    parser.add_argument(
-        "--listen",
-        metavar="ADDRESS",
-        action="append",
-        help=f"HOST:PORT, [IPV6]:PORT, unix:PATH, fd:N or systemd; may be repeated (default: {_DEFAULT_ADDRESS})",
-    )
-    parser.add_argument(
-        "--insecure-auth", action="store_true", help="take passwords in clear from other machines, for all to read"
-    )
-    parser.add_argument("--max-connections", type=int, metavar="N", help="served at a time (default: as files allow)")
-    parser.add_argument(
+    network.add_to(parser)
+    logins.add_to(parser)
+    limits = parser.add_argument_group("limits")
+    limits.add_argument("--max-connections", type=int, metavar="N", help="served at a time (default: as files allow)")
+    limits.add_argument(
         "--max-connections-per-host", type=int, metavar="N", default=Options().max_connections_per_host,
         help="from one address (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--idle-timeout", type=float, metavar="SECONDS", default=600.0, help="at least 600 (default)")
-    parser.add_argument(
+    limits.add_argument("--idle-timeout", type=float, metavar="SECONDS", default=600.0, help="at least 600 (default)")
+    limits.add_argument(
         "--drain-timeout", type=float, metavar="SECONDS", default=30.0,
         help="for commands under way when stopping (default: 30)",
     )  # fmt: skip
@@ -65,21 +61,9 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal says to stop."""
-    own = arguments.directory is not None
-    existing = arguments.passwd_file is not None and arguments.maildir is not None
-    if own == existing or (own and (arguments.passwd_file or arguments.maildir)):
-        raise Failure("name a DIR to serve, or both --passwd-file and --maildir", 2)
-    try:
-        options = {
-            "insecure_auth": arguments.insecure_auth,
-            "max_connections": arguments.max_connections,
-            "max_connections_per_host": arguments.max_connections_per_host,
-            "idle_timeout": arguments.idle_timeout,
-            "drain_timeout": arguments.drain_timeout,
-        }
-        Options(**options)
-    except ValueError as failure:
-        raise Failure(f"--{str(failure).replace('_', '-')}", 2) from None
+    if (arguments.directory is None) == (arguments.maildir is None) or (arguments.directory and arguments.passwd_file):
+        raise Failure("name a DIR to serve, or --maildir and a way to log in, such as --passwd-file", 2)
+    options = _options(arguments)
     logging.basicConfig(level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
     _raise_file_limit()
     try:
@@ -87,6 +71,26 @@ def run(arguments: argparse.Namespace) -> int:
     except* Failure as group:
         raise _first(group) from None
     return 0
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `serve`. Raises Failure for values that make no sense."""
+    options = {
+        **network.options(arguments),
+        "insecure_auth": arguments.insecure_auth,
+        "apop": arguments.apop,
+        "login_delay": arguments.login_delay,
+        "max_connections": arguments.max_connections,
+        "max_connections_per_host": arguments.max_connections_per_host,
+        "idle_timeout": arguments.idle_timeout,
+        "drain_timeout": arguments.drain_timeout,
+    }
+    try:
+        make_options(**options)
+    except ValueError as failure:
+        name, _, rest = str(failure).partition(" ")
+        raise Failure(f"--{name.replace('_', '-')} {rest}", 2) from None
+    return {**options, "mechanisms": arguments.mechanism}
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:
@@ -102,10 +106,10 @@ def _raise_file_limit() -> None:
 
 async def _serve(arguments: argparse.Namespace, options: dict[str, Any]) -> None:
     # Listeners first: a directory that is made for nothing would hide its password.
-    listeners = await _listen(arguments.listen or [_DEFAULT_ADDRESS])
+    listeners = await network.listen(network.addresses(arguments))
     try:
         backend, introduction = _prepare(arguments, listeners)
-        _warn_of_cleartext(listeners, arguments)
+        _warn_of_cleartext(listeners, options)
         await _run_until_stopped(backend, listeners, options, introduction)
     finally:
         await close_all(listeners)
@@ -116,87 +120,92 @@ async def _run_until_stopped(
 ) -> None:
     shutdown = trio.Event()
     async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
 
-            async def stop_on_signals() -> None:
-                async for _ in signals:
+            async def obey_signals() -> None:
+                async for number in signals:
+                    if number == signal.SIGHUP:
+                        reload(options["tls"])
+                        continue
                     if shutdown.is_set():
                         nursery.cancel_scope.cancel()
+                        leave_in(_LAST_SECONDS)
                     shutdown.set()
 
-            nursery.start_soon(stop_on_signals)
+            nursery.start_soon(obey_signals)
             # Only now is it true that Ctrl-C stops.
-            print(introduction, flush=True)
+            say(introduction)
             await serve(backend, listen=listeners, shutdown=shutdown, **options)
             nursery.cancel_scope.cancel()
 
 
-async def _listen(addresses: Sequence[str]) -> list[Pop3Listener]:
-    listeners: list[Pop3Listener] = []
+def leave_in(seconds: float) -> None:
+    """End this process even if a thread does not come back: no store is worse off for it than for a power cut."""
+
+    def leave() -> None:
+        logger.error("the mail store does not come back; leaving without it")
+        os._exit(1)
+
+    timer = threading.Timer(seconds, leave)
+    timer.daemon = True
+    timer.start()
+
+
+def reload(tls: Tls | None) -> None:
+    """Load certificates again; if they cannot be used, the ones in use stay."""
+    if tls is None:
+        return
     try:
-        for address in addresses:
-            try:
-                listeners += await open_listeners([address])
-            except ValueError as failure:
-                raise Failure(str(failure), 2) from None
-            except OSError as failure:
-                raise Failure(f"cannot listen on {address}: {_advice(failure)}") from None
-    except BaseException:
-        await close_all(listeners)
-        raise
-    return listeners
-
-
-def _advice(failure: OSError) -> str:
-    advice = {
-        errno.EADDRINUSE: "; stop the other server, or name another port with --listen",
-        errno.EACCES: "; ports below 1024 need CAP_NET_BIND_SERVICE, or a socket from systemd (--listen systemd)",
-    }
-    return reason(failure) + advice.get(failure.errno or 0, "")
+        tls.reload()
+    except TlsError as failure:
+        logger.error("the certificates in use stay: %s", failure)
+    else:
+        logger.info("certificates loaded again")
 
 
 def _prepare(arguments: argparse.Namespace, listeners: list[Pop3Listener]) -> tuple[Backend, str]:
     """The backend, and what to tell the person who started us."""
-    addresses = ", ".join(listener.address for listener in listeners)
-    if arguments.directory is None:
-        users = layout.open_users(arguments.passwd_file)
-        try:
-            backend = MaildirBackend(os.path.abspath(arguments.maildir), users)
-        except ValueError as failure:
-            raise Failure(str(failure), 2) from None
-        return backend, f"Serving {len(users.users)} users of {arguments.passwd_file} on {addresses}. Ctrl-C stops."
-    directory = arguments.directory
-    text = ""
-    if layout.is_new(directory):
-        text = _introduce(directory, layout.make(directory), listeners)
-    users = layout.open_users(layout.users_path(directory))
-    backend = MaildirBackend(layout.mail_pattern(os.path.abspath(directory)), users)
-    count = len(users.users)
-    return backend, f"{text}Serving {count} user{'s' * (count != 1)} of {directory} on {addresses}. Ctrl-C stops."
+    directory: str | None = arguments.directory
+    pattern, passwd_file = arguments.maildir, arguments.passwd_file
+    if directory is not None:
+        pattern, passwd_file = layout.mail_pattern(os.path.abspath(directory)), layout.users_path(directory)
+        if layout.is_new(directory):
+            # Said before the directory is in its place: none is left whose password nobody has seen.
+            layout.make(directory, lambda password: say(_introduce(directory, password, listeners)))
+    users = logins.authenticator(arguments, passwd_file)
+    try:
+        backend = MaildirBackend(os.path.abspath(pattern), users)
+    except ValueError as failure:
+        raise Failure(str(failure), 2) from None
+    if arguments.apop and "APOP" not in backend.login_methods:
+        raise Failure("--apop needs a user whose password is stored as {PLAIN}")
+    addresses = ", ".join(str(listener) for listener in listeners)
+    count = logins.known_users(users)
+    who = "" if count is None else f"{count} user{'s' * (count != 1)} of "
+    return backend, f"Serving {who}{directory or arguments.maildir} on {addresses}. Ctrl-C stops."
 
 
 def _introduce(directory: str, password: str, listeners: list[Pop3Listener]) -> str:
     user = layout.FIRST_USER
     lines = [f"Made {directory} with one user and one message:", "", f"  user      {user}", f"  password  {password}"]
-    tcp = next((listener for listener in listeners if listener.port is not None), None)
+    tcp = next((listener for listener in listeners if listener.port is not None and not listener.tls), None)
     if tcp is not None:
         host = tcp.address.rpartition(":")[0]
         host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 - names, not binds
         lines[2:2] = [f"  host      {host}", f"  port      {tcp.port}"]
         lines += ["", "Fetch the message, in another terminal:", ""]
         lines += [f"  curl -s pop3://{user}:{password}@{host}:{tcp.port}/1"]
-    return "\n".join([*lines, "", ""])
+    return "\n".join([*lines, ""])
 
 
-def _warn_of_cleartext(listeners: list[Pop3Listener], arguments: argparse.Namespace) -> None:
+def _warn_of_cleartext(listeners: list[Pop3Listener], options: dict[str, Any]) -> None:
     open_to_others = [
         listener.address
         for listener in listeners
-        if listener.port is not None and not listener.address.startswith(("127.", "[::1]"))
+        if listener.port is not None and not listener.tls and not listener.address.startswith(("127.", "[::1]"))
     ]
-    if open_to_others and not arguments.insecure_auth:
-        print(
-            f"trio-pop3: {', '.join(open_to_others)}: logins from other machines will be refused, since their "
-            "passwords would travel in clear; --insecure-auth allows them",
-            file=sys.stderr,
+    if open_to_others and options["tls"] is None and not options["insecure_auth"]:
+        complain(
+            f"{', '.join(open_to_others)}: logins from other machines will be refused, since their "
+            "passwords would travel in clear; give a certificate (--cert, --key), or allow it (--insecure-auth)"
         )

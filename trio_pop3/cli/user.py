@@ -6,15 +6,18 @@ import argparse
 import getpass
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from ..auth import PasswdFileError
 from ..auth.edit import add_user, change_password, remove_user
 from ..auth.libcrypt import LibcryptMissing
 from ..auth.schemes import HASHERS, BadSecret
 from ..backends.maildir import make_maildir
+from ..sasl.saslprep import saslprep
 from .directory import generate_password, maildir_of, open_users, users_path
-from .failure import Failure, reason
+from .failure import Failure, reason, say
+
+_NOT_STORABLE: Final = "this password holds a character that cannot be stored or sent"
 
 
 def add_to(commands: Any) -> None:
@@ -51,11 +54,13 @@ def _guarded(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Nam
 
 def _add(arguments: argparse.Namespace) -> int:
     maildir = maildir_of(arguments.directory, arguments.name)
-    secret = _new_secret(arguments)
+    password = _new_password(arguments)
+    secret = _stored(password, arguments.scheme)
     # The Maildir first: a user who can log in finds one.
     make_maildir(maildir)
     add_user(users_path(arguments.directory), arguments.name, secret)
-    print(f"added {arguments.name}, mail in {maildir}")
+    _show(arguments, password)
+    say(f"added {arguments.name}, mail in {maildir}")
     return 0
 
 
@@ -63,42 +68,60 @@ def _passwd(arguments: argparse.Namespace) -> int:
     maildir_of(arguments.directory, arguments.name)
     if arguments.name not in open_users(users_path(arguments.directory)).users:
         raise Failure(f"{users_path(arguments.directory)}: no user {arguments.name}")
-    change_password(users_path(arguments.directory), arguments.name, _new_secret(arguments))
-    print(f"changed the password of {arguments.name}")
+    password = _new_password(arguments)
+    change_password(users_path(arguments.directory), arguments.name, _stored(password, arguments.scheme))
+    _show(arguments, password)
+    say(f"changed the password of {arguments.name}")
     return 0
 
 
 def _delete(arguments: argparse.Namespace) -> int:
     maildir = maildir_of(arguments.directory, arguments.name)
     remove_user(users_path(arguments.directory), arguments.name)
-    print(f"removed {arguments.name}; the mail is still in {maildir}")
+    say(f"removed {arguments.name}; the mail is still in {maildir}")
     return 0
 
 
 def _list(arguments: argparse.Namespace) -> int:
     for name in open_users(users_path(arguments.directory)).users:
-        print(name)
+        say(name)
     return 0
 
 
-def _new_secret(arguments: argparse.Namespace) -> str:
+def _new_password(arguments: argparse.Namespace) -> str:
+    return generate_password() if arguments.generate else _read_password()
+
+
+def _show(arguments: argparse.Namespace, password: str) -> None:
+    """A password that was made up is shown once it is good, and not before."""
     if arguments.generate:
-        password = generate_password()
-        print(f"password: {password}")
-    else:
-        password = _read_password()
-    if not password:
+        say(f"password: {password}")
+
+
+def _stored(password: str, scheme: str) -> str:
+    # The form that logins are compared in (RFC 4013); it may be shorter, and may hold other characters.
+    try:
+        prepared = saslprep(password, stored=True)
+    except ValueError:
+        raise Failure(_NOT_STORABLE) from None
+    if not prepared:
         raise Failure("a password must not be empty")
-    # The lines of a users file end at a line end, their fields at a colon; a POP3 line cannot carry NUL.
-    if "\0" in password or (arguments.scheme == "PLAIN" and ":" in password):
-        raise Failure("this password holds a character that cannot be stored or sent")
-    return HASHERS[arguments.scheme](password.encode("utf-8", "surrogateescape"))
+    # The lines of a users file end at a line end, their fields at a colon.
+    if scheme == "PLAIN" and ":" in prepared:
+        raise Failure(_NOT_STORABLE)
+    return HASHERS[scheme](prepared.encode("utf-8", "surrogateescape"))
 
 
 def _read_password() -> str:
     if not sys.stdin.isatty():
-        return sys.stdin.readline().removesuffix("\n").removesuffix("\r")
-    password = getpass.getpass("Password: ")
-    if getpass.getpass("Again: ") != password:
-        raise Failure("the two passwords are not the same")
+        try:
+            return sys.stdin.readline().removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError:
+            raise Failure(_NOT_STORABLE) from None
+    try:
+        password = getpass.getpass("Password: ")
+        if getpass.getpass("Again: ") != password:
+            raise Failure("the two passwords are not the same")
+    except EOFError:
+        raise Failure("no password was given") from None
     return password

@@ -11,7 +11,7 @@ from .commands import COMMANDS as COMMANDS
 from .commands import Arguments as Arguments
 from .commands import Row as Row
 from .commands import Step as Step
-from .commands import capability_tags as capability_tags
+from .commands import capability_lines as capability_lines
 from .commands import shape_of as shape_of
 from .connection import Pop3Connection as Pop3Connection
 from .enums import NEED_DATA as NEED_DATA
@@ -26,8 +26,11 @@ from .errors import LocalProtocolError as LocalProtocolError
 from .errors import ProtocolError as ProtocolError
 from .errors import RemoteProtocolError as RemoteProtocolError
 from .events import Apop as Apop
+from .events import Auth as Auth
+from .events import AuthList as AuthList
 from .events import BadCommand as BadCommand
 from .events import Capa as Capa
+from .events import Challenge as Challenge
 from .events import Command as Command
 from .events import ConnectionClosed as ConnectionClosed
 from .events import Data as Data
@@ -36,6 +39,7 @@ from .events import EndOfBody as EndOfBody
 from .events import Err as Err
 from .events import Event as Event
 from .events import Greeting as Greeting
+from .events import Lang as Lang
 from .events import List as List
 from .events import Noop as Noop
 from .events import Ok as Ok
@@ -43,8 +47,14 @@ from .events import Pass as Pass
 from .events import Quit as Quit
 from .events import Retr as Retr
 from .events import Rset as Rset
+from .events import SaslCancel as SaslCancel
+from .events import SaslResponse as SaslResponse
 from .events import Stat as Stat
+from .events import Stls as Stls
 from .events import Top as Top
 from .events import Uidl as Uidl
 from .events import User as User
+from .events import Utf8 as Utf8
+from .events import Xclient as Xclient
+from .states import LENIENT_TRANSITIONS as LENIENT_TRANSITIONS
 from .states import TRANSITIONS as TRANSITIONS

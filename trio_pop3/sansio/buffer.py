@@ -22,20 +22,16 @@ class ReceiveBuffer:
 
     Args:
         line_end: b"\\r\\n", or b"\\n" to accept a bare LF too (one CR before it is then part of the line end).
-        max_line: octets of a line, its end included, that are handed out.
-        max_dropped: octets of an over-long line that are dropped while looking for its end.
     """
 
-    __slots__ = ("_data", "_dropped", "_line_end", "_max_dropped", "_max_line", "_scanned", "_start")
+    __slots__ = ("_data", "_dropped", "_line_end", "_scanned", "_start")
 
-    def __init__(self, *, line_end: bytes, max_line: int, max_dropped: int) -> None:
+    def __init__(self, *, line_end: bytes) -> None:
         self._data = bytearray()
         self._start = 0  # first octet not consumed
         self._scanned = 0  # first octet not yet searched for a line end
         self._dropped = 0  # octets of an over-long line already thrown away
         self._line_end = line_end
-        self._max_line = max_line
-        self._max_dropped = max_dropped
 
     def __len__(self) -> int:
         return len(self._data) - self._start
@@ -63,32 +59,41 @@ class ReceiveBuffer:
         self._data.clear()
         self._start = self._scanned = self._dropped = 0
 
-    def next_line(self) -> bytes | Overlong | None:
-        """The next line without its end, or what became of it; None if its end has not arrived."""
+    def begins(self, word: bytes) -> bool:
+        """Whether the next line begins so, in any letter case."""
+        return not self._dropped and self._data[self._start : self._start + len(word)].upper() == word
+
+    def next_line(self, max_line: int, max_dropped: int) -> bytes | Overlong | None:
+        """The next line without its end, or what became of it; None if its end has not arrived.
+
+        Args:
+            max_line: octets of a line, its end included, that are handed out.
+            max_dropped: octets of an over-long line that are dropped while looking for its end.
+        """
         end = self._data.find(self._line_end, self._scanned)
         if end < 0:
             # A line end of two octets may be half here.
             self._scanned = max(self._start, len(self._data) - len(self._line_end) + 1)
-            return self._drop_unfinished()
+            return self._drop_unfinished(max_line, max_dropped)
         start, stop = self._start, end + len(self._line_end)
         length = self._dropped + stop - start
         self._start = self._scanned = stop
         self._dropped = 0
-        if length > self._max_dropped:
+        if length > max_dropped:
             return OVERLONG_STREAM
-        if length > self._max_line:
+        if length > max_line:
             return OVERLONG_LINE
         # One CR before a bare LF belongs to the line end; any other is an octet of the line.
         if self._line_end == b"\n" and end > start and self._data[end - 1] == 0x0D:
             end -= 1
         return bytes(self._data[start:end])
 
-    def _drop_unfinished(self) -> Overlong | None:
-        if self._dropped + len(self) < self._max_line:
+    def _drop_unfinished(self, max_line: int, max_dropped: int) -> Overlong | None:
+        if self._dropped + len(self) < max_line:
             return None
         # Keep one octet: it may be the CR of the line end.
         drop = len(self) - 1
-        if self._dropped + len(self) >= self._max_dropped:
+        if self._dropped + len(self) >= max_dropped:
             self.clear()
             return OVERLONG_STREAM
         self._start += drop

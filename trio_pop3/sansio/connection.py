@@ -9,13 +9,19 @@ from . import events as ev
 from . import grammar, readers, writers
 from .body import BodyDecoder, BodyEncoder
 from .buffer import OVERLONG_LINE, OVERLONG_STREAM, ReceiveBuffer
-from .commands import Step, shape_of
+from .commands import BY_EVENT, Step, shape_of
 from .enums import NEED_DATA, PAUSED, Profile, Role, Shape, Signal, State
 from .errors import LocalProtocolError, RemoteProtocolError
-from .states import on_command, on_refusal, step_for
+from .states import TRANSITIONS, on_command, on_refusal, transitions_of
 
 _OVER: Final = (State.UPDATE, State.CLOSED, State.ERROR)
+# Nothing that arrives now is read as POP3: it would be before its time, or is TLS.
+_NOT_YET: Final = (State.GREETING, State.TLS_PENDING)
+_LOGGED_OUT: Final = (State.AUTHORIZATION, State.USER_GIVEN)
 _STATUS: Final = (ev.Ok, ev.Err)
+_EXCHANGE: Final = (ev.Auth, ev.SaslResponse)
+# Past this there is no way back into step: what is dropped could be half a secret (RFC 5034 section 4).
+_SASL_LIMITS: Final = (grammar.MAX_SASL_LINE, grammar.MAX_SASL_LINE)
 
 
 class Pop3Connection:
@@ -28,10 +34,14 @@ class Pop3Connection:
     A *client* sends commands, one or many ahead, and gets `Greeting`, then the replies in order. A multi-line body
     arrives as `Data` events of any size and `EndOfBody`. Whether the server allows pipelining is for the caller to ask.
 
+    In a SASL exchange the server answers `Auth` and each `SaslResponse` with `Challenge` until it answers with `Ok` or
+    `Err`. After the `Ok` to `Stls` nothing is handed out until `tls_started` is called.
+
     Args:
         our_role: `Role.SERVER` or `Role.CLIENT`.
         profile: how strictly a server reads commands.
         space_in_user: take everything behind `USER ` as the name, spaces included (clients: allow sending it).
+        utf8_user: names in UTF-8, for a server that announces `UTF8 USER` (RFC 6856 section 2.2).
         max_line: octets of a command line, CRLF included, that a server reads; RFC 2449 section 4 asks for 255.
         max_dropped: octets of an over-long command line after which a server gives up.
         max_status: octets of a status line that a client reads.
@@ -45,6 +55,7 @@ class Pop3Connection:
         *,
         profile: Profile = Profile.DEFAULT,
         space_in_user: bool = False,
+        utf8_user: bool = False,
         max_line: int = grammar.MAX_COMMAND_LINE,
         max_dropped: int = grammar.MAX_DROPPED_LINE,
         max_status: int = grammar.MAX_TOLERATED_STATUS_LINE,
@@ -58,17 +69,20 @@ class Pop3Connection:
         self.our_role: Final = our_role
         self.profile: Final = profile
         self.state = State.GREETING
-        self._space_in_user = space_in_user
+        self._space_in_user, self._utf8_user = space_in_user, utf8_user
+        self.names = grammar.NAMES[space_in_user, utf8_user]
+        self._transitions = transitions_of(profile) if our_role is Role.SERVER else TRANSITIONS
         self._max_outstanding = max_outstanding
         self._lenient_terminator = lenient_terminator
         # A client tells a bare LF from a line end by itself: the status line of an old server may end in one.
         strict = our_role is Role.SERVER and profile is Profile.STRICT
         if our_role is Role.CLIENT:
             max_line = max_dropped = max_status
-        self._buffer = ReceiveBuffer(
-            line_end=grammar.CRLF if strict else b"\n", max_line=max_line, max_dropped=max_dropped
-        )
+        self._limits = (max_line, max_dropped)
+        self._buffer = ReceiveBuffer(line_end=grammar.CRLF if strict else b"\n")
         self._eof = False
+        # Server: octets a client sent in clear behind STLS, where TLS should have been. They were thrown away.
+        self.discarded = 0
         # Server: the command or bad line whose reply is owed. Client: commands under way, oldest first.
         self._owed: ev.Command | ev.BadCommand | None = None
         self._step: Step | None = None  # where the owed command leads
@@ -88,6 +102,8 @@ class Pop3Connection:
             self._eof = True
         elif self._eof:
             raise LocalProtocolError("data received after the end of the stream")
+        elif self.state is State.TLS_PENDING and self.our_role is Role.SERVER:
+            self.discarded += len(data)
         elif self.state not in _OVER:
             self._buffer.append(data)
 
@@ -97,6 +113,27 @@ class Pop3Connection:
         Raises RemoteProtocolError (client role) if the server leaves the protocol; the state is ERROR then.
         """
         return self._next_command() if self.our_role is Role.SERVER else self._next_reply()
+
+    def tls_started(self) -> None:
+        """The TLS handshake behind STLS is done: what is read from now on came encrypted.
+
+        A server goes on in AUTHORIZATION, and has thrown away what came in clear behind STLS (`discarded` octets).
+
+        Raises LocalProtocolError if no handshake is due; RemoteProtocolError (client role) if the server sent anything
+        behind its `+OK` in clear: somebody is on the line (RFC 2595 section 4).
+        """
+        if self.state is not State.TLS_PENDING:
+            raise LocalProtocolError(f"no TLS handshake is due (state {self.state.value})")
+        if self._buffer:
+            self._fail()
+            raise RemoteProtocolError("the server sent more in clear before TLS began")
+        self.state = self._predicted = State.AUTHORIZATION
+        # What was announced in clear is forgotten (RFC 2595 section 4).
+        self.names = grammar.NAMES[self._space_in_user, self._utf8_user]
+
+    def allow_utf8_names(self) -> None:
+        """The server announced `UTF8 USER`: names may be sent in UTF-8 from now on (RFC 6856 section 2.2)."""
+        self.names = grammar.NAMES[self._space_in_user, True]
 
     @property
     def reply_owed(self) -> bool:
@@ -119,11 +156,14 @@ class Pop3Connection:
         return len(self._outstanding)
 
     def _next_command(self) -> ev.Event | Signal:
-        if self._owed is not None or self.state is State.GREETING:
+        if self._owed is not None or self.state in _NOT_YET:
             return PAUSED
         if self.state in _OVER:
             return ev.ConnectionClosed() if self._eof else NEED_DATA
-        line = self._buffer.next_line()
+        exchange = self.state is State.AUTHENTICATING
+        # Clients are known to overrun the limit of a command line with a long initial response.
+        long = exchange or (self.state in _LOGGED_OUT and self._buffer.begins(b"AUTH "))
+        line = self._buffer.next_line(*(_SASL_LIMITS if long else self._limits))
         if line is None:
             return ev.ConnectionClosed() if self._eof else NEED_DATA
         event: ev.Command | ev.BadCommand
@@ -131,10 +171,12 @@ class Pop3Connection:
             event = readers.LINE_TOO_LONG
         elif line is OVERLONG_STREAM:
             event = readers.STREAM_TOO_LONG
+        elif exchange:
+            event = readers.read_response(line)
         else:
-            event = readers.read_command(line, profile=self.profile, space_in_user=self._space_in_user)
+            event = readers.read_command(line, profile=self.profile, names=self.names)
         if isinstance(event, ev.Command):
-            self._step = step_for(self.state, type(event))
+            self._step = self._transitions[self.state].get(type(event))
             if self._step is None:
                 event = readers.WRONG_STATE
             else:
@@ -156,7 +198,10 @@ class Pop3Connection:
             return self._read_body(self._decoder)
         if self.state in _OVER and not self._outstanding:
             return ev.ConnectionClosed() if self._eof else NEED_DATA
-        line = self._buffer.next_line()
+        if self.state is State.TLS_PENDING:
+            return PAUSED
+        exchange = bool(self._outstanding) and isinstance(self._outstanding[0], _EXCHANGE)
+        line = self._buffer.next_line(*(_SASL_LIMITS if exchange else self._limits))
         if line is None:
             if not self._eof:
                 return NEED_DATA
@@ -171,6 +216,10 @@ class Pop3Connection:
             self.state = State.CLOSED if isinstance(greeting, ev.Err) else State.AUTHORIZATION
             self._predicted = self.state
             return greeting
+        if exchange and (challenge := readers.read_challenge(line)):
+            self._outstanding.popleft()
+            self.state = self._predicted = State.AUTHENTICATING
+            return challenge
         status = readers.read_status(line)
         if not self._outstanding:
             raise RemoteProtocolError(f"the server spoke out of turn: {status.text[:80]!r}")
@@ -197,8 +246,10 @@ class Pop3Connection:
     def _answered(self, *, ok: bool) -> None:
         """A client got the whole reply to its oldest command."""
         command = self._outstanding.popleft()
-        if step := step_for(self.state, type(command)):
-            self.state = step.ok if ok else step.err
+        if step := self._transitions[self.state].get(type(command)):
+            if ok and step.ok is None:
+                raise RemoteProtocolError("the server said +OK to a cancelled authentication")
+            self.state = step.ok if ok and step.ok else step.err
         else:
             # Sent ahead on a login that failed: the server refused it as well.
             self.state = on_refusal(self.state)
@@ -234,11 +285,19 @@ class Pop3Connection:
                 line = writers.write_status(event)
                 self.state = State.CLOSED
                 return line
+        elif isinstance(event, ev.Challenge) and isinstance(self._owed, _EXCHANGE):
+            return self._send_challenge(event)
         elif self._owed is not None and isinstance(event, _STATUS):
             line = writers.write_status(event)
             self._replied(self._owed, ok=isinstance(event, ev.Ok))
             return line
         raise LocalProtocolError(f"{type(event).__name__} cannot be sent now (state {self.state.value})")
+
+    def _send_challenge(self, challenge: ev.Challenge) -> bytes:
+        line = writers.write_challenge(challenge)
+        self._owed = None
+        self.state = State.AUTHENTICATING
+        return line
 
     def _replied(self, owed: ev.Command | ev.BadCommand, *, ok: bool) -> None:
         """A server wrote the status line of a reply."""
@@ -252,9 +311,19 @@ class Pop3Connection:
         if ok and shape_of(owed) is not Shape.SINGLE:
             self._encoder = BodyEncoder()
             return
+        self._answer_given(ok=ok)
+
+    def _answer_given(self, *, ok: bool) -> None:
+        """The whole reply to a command was written: go where it leads."""
         assert self._step is not None
+        if ok and self._step.ok is None:
+            raise LocalProtocolError("a cancelled authentication is answered with Err")
         self._owed = None
-        self.state = self._step.ok if ok else self._step.err
+        self.state = self._step.ok if ok and self._step.ok else self._step.err
+        if self.state is State.TLS_PENDING:
+            # Whatever came behind STLS in clear must never act, whole lines and halves alike (RFC 2595, CVE-2011-0411).
+            self.discarded += len(self._buffer)
+            self._buffer.clear()
 
     def _send_body(self, encoder: BodyEncoder, event: ev.Event) -> bytes:
         if isinstance(event, ev.Data):
@@ -266,21 +335,24 @@ class Pop3Connection:
                 # The client must see a cut reply, never a complete wrong one.
                 self._fail()
                 raise LocalProtocolError(f"announced {event.octets} octets, sent {encoder.octets}")
-            self._encoder = self._owed = None
+            self._encoder = None
+            self._answer_given(ok=True)
             return tail
         raise LocalProtocolError(f"{type(event).__name__} cannot be sent inside a body")
 
     def _send_command(self, command: ev.Command) -> bytes:
         if self.state is State.GREETING:
             raise LocalProtocolError("the server has not greeted yet")
-        step = step_for(self._predicted, type(command))
+        step = self._transitions[self._predicted].get(type(command))
         if step is None or self.state in _OVER:
             raise LocalProtocolError(f"{type(command).__name__} is not valid here (state {self._predicted.value})")
+        if self._outstanding and BY_EVENT[type(self._outstanding[-1])].waits:
+            raise LocalProtocolError(f"{type(self._outstanding[-1]).__name__} is to be answered first")
         if len(self._outstanding) >= self._max_outstanding:
             raise LocalProtocolError(f"{self._max_outstanding} commands are under way; read replies first")
-        line = writers.write_command(command, space_in_user=self._space_in_user)
+        line = writers.write_command(command, names=self.names)
         self._outstanding.append(command)
-        self._predicted = step.ok
+        self._predicted = step.ok or step.err
         return line
 
     def _fail(self) -> None:

@@ -25,11 +25,18 @@ class Profile(Enum):
 
 
 class State(Enum):
-    """Where a session stands (RFC 1939 section 3). `USER_GIVEN` is AUTHORIZATION with USER accepted and PASS due."""
+    """Where a session stands (RFC 1939 section 3).
+
+    Three are AUTHORIZATION in a special moment: `USER_GIVEN` (USER was accepted, PASS is due), `AUTHENTICATING` (a SASL
+    exchange runs, every line is a response; RFC 5034 section 4) and `TLS_PENDING` (STLS was accepted, a TLS handshake
+    follows; RFC 2595 section 4).
+    """
 
     GREETING = "greeting"
     AUTHORIZATION = "authorization"
     USER_GIVEN = "user given"
+    AUTHENTICATING = "authenticating"
+    TLS_PENDING = "tls pending"
     TRANSACTION = "transaction"
     UPDATE = "update"
     CLOSED = "closed"
@@ -64,3 +71,4 @@ class ResponseCode(Enum):
     SYS_PERM = "SYS/PERM"
     AUTH = "AUTH"
     UTF8 = "UTF8"
+    XCLIENT = "XCLIENT"  # in a greeting: XCLIENT is taken from you; not registered

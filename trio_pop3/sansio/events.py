@@ -27,7 +27,7 @@ class Command(Event):
 
 @dataclass(frozen=True, slots=True)
 class User(Command):
-    """USER name (RFC 1939 section 7). The name is printable ASCII."""
+    """USER name (RFC 1939 section 7). The name is printable ASCII, or UTF-8 where that is announced (RFC 6856)."""
 
     name: str
 
@@ -45,6 +45,58 @@ class Apop(Command):
 
     name: str
     digest: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Auth(Command):
+    """AUTH mechanism [initial-response] (RFC 5034 section 4). Answered with `Challenge`, `Ok` or `Err`.
+
+    `mechanism` is in upper case. `initial` holds the decoded octets: None if there were none, b"" for `=`.
+    """
+
+    mechanism: str
+    initial: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AuthList(Command):
+    """AUTH alone: which mechanisms are there? Older than CAPA, and some clients still ask so."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaslResponse(Command):
+    """A client's line in a SASL exchange, decoded (RFC 5034 section 4). Answered with `Challenge`, `Ok` or `Err`."""
+
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SaslCancel(Command):
+    """`*` in a SASL exchange: the client gives up. Answered with `Err`, always."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stls(Command):
+    """STLS (RFC 2595 section 4). After `Ok` the next octets are a TLS handshake; then call `tls_started`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utf8(Command):
+    """UTF8 (RFC 6856 section 2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lang(Command):
+    """LANG [tag] (RFC 6856 section 3). `tag` is None for the list of languages, "*" for the server's own choice."""
+
+    tag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Xclient(Command):
+    """XCLIENT name=value ...: a proxy says who its client is. Not standardised; names are in upper case."""
+
+    attributes: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +180,22 @@ class Err(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Challenge(Event):
+    """`+ base64`: the server's part of a SASL exchange (RFC 5034 section 4).
+
+    A client that gets one with `data` None got something that is not base64, and answers with `SaslCancel`.
+    """
+
+    data: bytes | None = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Greeting(Event):
     """The server's first line. `timestamp` (with its angle brackets) is there only if APOP is offered."""
 
     text: str
     timestamp: str | None = None
+    code: ResponseCode | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from . import events as ev
+from .base64 import decode
 from .commands import BY_VERB, Arguments, Row
 from .enums import Profile, ResponseCode
 from .errors import RemoteProtocolError
-from .grammar import DIGITS, HEX_DIGEST, KEYWORD, NUMBER, PARAM, PASSWORD, RESPONSE_CODE, SPACED_PARAM, TIMESTAMP
+from .grammar import (
+    ATTRIBUTE,
+    DIGITS,
+    HEX_DIGEST,
+    KEYWORD,
+    LANGUAGE,
+    MECHANISM,
+    NUMBER,
+    PASSWORD,
+    RESPONSE_CODE,
+    TIMESTAMP,
+)
 
 UNKNOWN: Final = ev.BadCommand(ev.Err("unknown command"))
 NOT_SERVED: Final = ev.BadCommand(ev.Err("command not available"))
@@ -17,6 +30,7 @@ MALFORMED: Final = ev.BadCommand(ev.Err("malformed command line"))
 LINE_TOO_LONG: Final = ev.BadCommand(ev.Err("command line too long"))
 STREAM_TOO_LONG: Final = ev.BadCommand(ev.Err("command line far too long, closing"), fatal=True)
 WRONG_STATE: Final = ev.BadCommand(ev.Err("command not valid in this state"))
+BAD_BASE64: Final = ev.BadCommand(ev.Err("not base64, authentication ended"))
 
 # TOP counts beyond any message mean "all of it".
 _ALL_LINES: Final = 10**10
@@ -28,39 +42,55 @@ def _usage(row: Row) -> ev.BadCommand:
 
 
 _USAGE: Final = {row.verb: _usage(row) for row in BY_VERB.values()}
+_OPTIONAL: Final = frozenset({Arguments.OPTIONAL_NUMBER, Arguments.OPTIONAL_LANGUAGE})
 
 
-def read_command(line: bytes, *, profile: Profile, space_in_user: bool) -> ev.Command | ev.BadCommand:
-    """The command in a line (its end taken off), or which reply is due because it is none."""
+def read_command(line: bytes, *, profile: Profile, names: re.Pattern[bytes]) -> ev.Command | ev.BadCommand:
+    """The command in a line (its end taken off), or which reply is due because it is none. `names`: user names."""
     keyword, space, rest = line.partition(b" ")
     row = BY_VERB.get(keyword.upper())
     if row is None:
         return UNKNOWN if KEYWORD.fullmatch(keyword) else MALFORMED
     if row.event is None:
         return NOT_SERVED
-    exact = row.arguments is Arguments.PASSWORD or (space_in_user and row.arguments is Arguments.NAME)
+    exact = row.arguments is Arguments.PASSWORD or (row.arguments is Arguments.NAME and names.fullmatch(b" "))
     if space and not exact and profile is Profile.DEFAULT:
         rest = rest.rstrip(b" ")
         space = b" " if rest else b""
-    if row.arguments is Arguments.NONE:
-        return _USAGE[row.verb] if space else row.event()
-    values = _NUMBERS[row.arguments](rest) if row.arguments in _NUMBERS else _texts(row, rest, space_in_user)
-    if values is None and not (row.arguments is Arguments.OPTIONAL_NUMBER and not space):
-        return _USAGE[row.verb]
-    return row.event(*values or ())
+    if not space:
+        if row.event is ev.Auth and profile is Profile.DEFAULT:
+            return ev.AuthList()
+        return row.event() if row.arguments is Arguments.NONE or row.arguments in _OPTIONAL else _USAGE[row.verb]
+    values = _VALUES[row.arguments](rest, names) if row.arguments in _VALUES else None
+    return _USAGE[row.verb] if values is None else row.event(*values)
+
+
+def read_response(line: bytes) -> ev.Command | ev.BadCommand:
+    """A line in a SASL exchange (its end taken off). An empty one is a response of no octets (RFC 5034 section 4)."""
+    if line == b"*":
+        return ev.SaslCancel()
+    data = _decoded(line)
+    return BAD_BASE64 if data is None else ev.SaslResponse(data)
+
+
+def _decoded(text: bytes) -> bytes | None:
+    try:
+        return decode(text)
+    except ValueError:
+        return None
 
 
 def _number(word: bytes) -> int | None:
     return int(word) if NUMBER.fullmatch(word) else None
 
 
-def _one_number(rest: bytes) -> tuple[int] | None:
+def _one_number(rest: bytes, _: re.Pattern[bytes]) -> tuple[int] | None:
     number = _number(rest)
     return None if number is None else (number,)
 
 
-def _number_and_lines(rest: bytes) -> tuple[int, int] | None:
-    first, _, second = rest.partition(b" ")
+def _number_and_lines(rest: bytes, _: re.Pattern[bytes]) -> tuple[int, int] | None:
+    first, _space, second = rest.partition(b" ")
     number = _number(first)
     if number is None or not DIGITS.fullmatch(second):
         return None
@@ -68,24 +98,58 @@ def _number_and_lines(rest: bytes) -> tuple[int, int] | None:
     return number, _ALL_LINES if lines is None else lines
 
 
-_NUMBERS: Final[dict[Arguments, Callable[[bytes], tuple[int, ...] | None]]] = {
+def _password(rest: bytes, _: re.Pattern[bytes]) -> tuple[bytes] | None:
+    return (rest,) if PASSWORD.fullmatch(rest) else None
+
+
+def _name(rest: bytes, names: re.Pattern[bytes]) -> tuple[str] | None:
+    if not names.fullmatch(rest):
+        return None
+    try:
+        return (rest.decode(),)
+    except UnicodeDecodeError:
+        return None
+
+
+def _name_and_digest(rest: bytes, names: re.Pattern[bytes]) -> tuple[str, bytes] | None:
+    first, _, digest = rest.rpartition(b" ")
+    name = _name(first, names)
+    return (*name, bytes.fromhex(digest.decode("ascii"))) if name and HEX_DIGEST.fullmatch(digest) else None
+
+
+def _mechanism(rest: bytes, _: re.Pattern[bytes]) -> tuple[str, bytes | None] | None:
+    name, space, response = rest.partition(b" ")
+    name = name.upper()
+    if not MECHANISM.fullmatch(name):
+        return None
+    if not space:
+        return name.decode("ascii"), None
+    # "=" stands for no octets, since an empty word could not be seen (RFC 5034 section 4).
+    initial = b"" if response == b"=" else _decoded(response) if response else None
+    return None if initial is None else (name.decode("ascii"), initial)
+
+
+def _language(rest: bytes, _: re.Pattern[bytes]) -> tuple[str] | None:
+    return (rest.decode("ascii"),) if LANGUAGE.fullmatch(rest) else None
+
+
+def _attributes(rest: bytes, _: re.Pattern[bytes]) -> tuple[tuple[tuple[str, str], ...]] | None:
+    matches = [ATTRIBUTE.fullmatch(word) for word in rest.split(b" ")]
+    pairs = tuple((match[1].decode("ascii").upper(), match[2].decode("ascii")) for match in matches if match)
+    return (pairs,) if len(pairs) == len(matches) else None
+
+
+_VALUES: Final[Mapping[Arguments, Callable[[bytes, re.Pattern[bytes]], tuple[Any, ...] | None]]] = {
     Arguments.NUMBER: _one_number,
     Arguments.OPTIONAL_NUMBER: _one_number,
     Arguments.NUMBER_AND_LINES: _number_and_lines,
+    Arguments.PASSWORD: _password,
+    Arguments.NAME: _name,
+    Arguments.NAME_AND_DIGEST: _name_and_digest,
+    Arguments.MECHANISM: _mechanism,
+    Arguments.OPTIONAL_LANGUAGE: _language,
+    Arguments.ATTRIBUTES: _attributes,
 }
-
-
-def _texts(row: Row, rest: bytes, space_in_user: bool) -> tuple[str | bytes, ...] | None:
-    if row.arguments is Arguments.PASSWORD:
-        return (rest,) if PASSWORD.fullmatch(rest) else None
-    if row.arguments is Arguments.NAME:
-        pattern = SPACED_PARAM if space_in_user else PARAM
-        return (rest.decode("ascii"),) if pattern.fullmatch(rest) else None
-    name, _, digest = rest.rpartition(b" ")
-    pattern = SPACED_PARAM if space_in_user else PARAM
-    if not pattern.fullmatch(name) or not HEX_DIGEST.fullmatch(digest):
-        return None
-    return name.decode("ascii"), bytes.fromhex(digest.decode("ascii"))
 
 
 # --- client role ---------------------------------------------------------------------------------------------------
@@ -104,13 +168,20 @@ def read_status(line: bytes) -> ev.Ok | ev.Err:
     return kind(human, code)
 
 
+def read_challenge(line: bytes) -> ev.Challenge | None:
+    """A SASL challenge; None if the line is none. Servers are known to leave out the space before no octets."""
+    if line == b"+":
+        return ev.Challenge()
+    return ev.Challenge(_decoded(line[2:])) if line.startswith(b"+ ") else None
+
+
 def read_greeting(line: bytes) -> ev.Greeting | ev.Err:
     """The server's first line. Raises RemoteProtocolError if it is none."""
     status = read_status(line)
     if isinstance(status, ev.Err):
         return status
     stamp = TIMESTAMP.search(status.text)
-    return ev.Greeting(status.text, stamp.group() if stamp else None)
+    return ev.Greeting(status.text, stamp.group() if stamp else None, status.code)
 
 
 def split_code(text: str) -> tuple[ResponseCode | None, str]:

@@ -9,23 +9,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 from .commands import BY_EVENT, Step
-from .enums import State
+from .enums import Profile, State
 from .events import Command, Quit
 
-TRANSITIONS: Final[Mapping[State, Mapping[type[Command], Step]]] = MappingProxyType(
-    {
-        state: MappingProxyType({event: row.steps[state] for event, row in BY_EVENT.items() if state in row.steps})
-        for state in State
-    }
-)
+Transitions: TypeAlias = Mapping[State, Mapping[type[Command], Step]]
 
 
-def step_for(state: State, command: type[Command]) -> Step | None:
-    """Where this command leads from here; None if it is not allowed here."""
-    return TRANSITIONS[state].get(command)
+def _transitions(*, lenient: bool) -> Transitions:
+    every = {event: {**row.steps, **(row.lenient if lenient else {})} for event, row in BY_EVENT.items()}
+    return MappingProxyType(
+        {
+            state: MappingProxyType({event: steps[state] for event, steps in every.items() if state in steps})
+            for state in State
+        }
+    )
+
+
+# What is legal where, as the RFCs have it; and as a server of the default profile has it.
+TRANSITIONS: Final = _transitions(lenient=False)
+LENIENT_TRANSITIONS: Final = _transitions(lenient=True)
+
+_REFUSED: Final = {State.USER_GIVEN: State.AUTHORIZATION, State.AUTHENTICATING: State.AUTHORIZATION}
+
+
+def transitions_of(profile: Profile) -> Transitions:
+    """The table that a server of this profile goes by."""
+    return TRANSITIONS if profile is Profile.STRICT else LENIENT_TRANSITIONS
 
 
 def on_command(state: State, command: type[Command]) -> State:
@@ -34,5 +46,8 @@ def on_command(state: State, command: type[Command]) -> State:
 
 
 def on_refusal(state: State) -> State:
-    """The state after a line that is no command here. PASS must follow USER directly (RFC 1939 section 7)."""
-    return State.AUTHORIZATION if state is State.USER_GIVEN else state
+    """The state after a line that is no command here.
+
+    PASS must follow USER directly (RFC 1939 section 7); what is no response ends a SASL exchange (RFC 5034 section 4).
+    """
+    return _REFUSED.get(state, state)

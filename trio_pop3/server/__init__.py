@@ -4,5 +4,9 @@ from __future__ import annotations
 
 from .listeners import Pop3Listener as Pop3Listener
 from .listeners import open_listeners as open_listeners
+from .networks import Networks as Networks
 from .options import Options as Options
+from .options import make_options as make_options
 from .serve import serve as serve
+from .tls import Tls as Tls
+from .tls import TlsError as TlsError

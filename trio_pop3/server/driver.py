@@ -6,15 +6,18 @@ client's reading. Commands already received are answered together in one write.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from enum import Enum
 from typing import Final
 
 import trio
 
 from ..backend import Backend, ClientInfo
+from ..login import Gate
 from ..replies import BodyBroken, Multiline
 from ..sansio import (
     NEED_DATA,
@@ -30,16 +33,21 @@ from ..sansio import (
     State,
 )
 from ..session import Session
+from .containment import concerns_others
 from .options import Options
+from .tls import HandshakeFailed
+from .tls import close as close_tls
 
 logger = logging.getLogger("trio_pop3.session")
 
 _RECEIVE_OCTETS: Final = 16 * 1024
 # Octets of replies gathered before they are written.
 _FLUSH_OCTETS: Final = 64 * 1024
-# Commands answered in a row before other tasks get their turn.
-_COMMANDS_AT_ONCE: Final = 64
-# Seconds by which a deadline may come early.
+# Commands answered, or pieces of a message sent, in a row before other tasks get their turn. A message counts for more:
+# it was measured.
+_STEPS_AT_ONCE: Final = 64
+_STEPS_OF_A_BODY: Final = 16
+# Seconds by which a deadline may come early; less if the whole time is short.
 _DEADLINE_PRECISION: Final = 1.0
 # For the last reply, and for a client to see it before its unread input would turn our close into a reset.
 _FAREWELL_SECONDS: Final = 5.0
@@ -54,21 +62,30 @@ TOO_SLOW: Final = Err("the mail store takes too long", ResponseCode.SYS_TEMP)
 class Phase(Enum):
     """What the connection is waiting for; the value is why it ended if that never came."""
 
+    HANDSHAKE = "TLS handshake timeout"
     LOGIN = "login timeout"
     COMMAND = "idle timeout"
     WORK = "mail store too slow"
     WRITE = "client too slow"
 
 
-_WAITING: Final = (Phase.LOGIN, Phase.COMMAND)
+_WAITING: Final = (Phase.HANDSHAKE, Phase.LOGIN, Phase.COMMAND)
 
 
 class Driver:
     """Runs one connection from greeting to close.
 
-    `run` raises nothing but cancellation: whatever else goes wrong ends this connection and is logged. Cancelled, it
-    deletes nothing unless a commit is under way, which is finished; lock and backend are given back first. The stream
-    is left to whoever opened it.
+    `run` raises nothing but cancellation, KeyboardInterrupt and SystemExit: whatever else goes wrong ends this
+    connection and is logged. Cancelled, it deletes nothing unless a commit is under way, which is finished; lock and
+    backend are given back first. The stream is left to whoever opened it; TLS on it is ended.
+
+    Args:
+        stream: the connection, nothing of it read but the header of a proxy.
+        backend, client, options: see `serve`.
+        gate: what all connections know together of logins.
+        timestamp: for APOP; None is no APOP.
+        implicit_tls: the connection begins with a TLS handshake.
+        xclient: the peer is a proxy that may name another client.
     """
 
     def __init__(
@@ -77,28 +94,42 @@ class Driver:
         backend: Backend,
         client: ClientInfo,
         options: Options,
+        *,
+        gate: Gate,
         timestamp: str | None = None,
+        implicit_tls: bool = False,
+        xclient: bool = False,
     ) -> None:
-        self._stream = stream
+        rules = options.rules
+        self._transport = stream
+        self._stream: trio.abc.Stream = stream
         self._options = options
-        self._connection = Pop3Connection(Role.SERVER, profile=options.profile, space_in_user=options.space_in_user)
+        self._implicit_tls = implicit_tls
+        self._secure: trio.SSLStream[trio.abc.Stream] | None = None
+        self._connection = Pop3Connection(
+            Role.SERVER, profile=rules.profile, space_in_user=rules.space_in_user, utf8_user=rules.utf8
+        )
         self._session = Session(
             backend,
             client,
-            cleartext_login=client.loopback or client.tls or options.insecure_auth,
+            rules,
+            gate=gate,
             timestamp=timestamp,
-            banner=options.banner,
-            max_bad_commands=options.bad_command_budget,
-            max_auth_failures=options.max_auth_failures,
+            xclient=xclient,
             checkpoint=trio.lowlevel.checkpoint,
             shielded=self._shielded,
+            aside=trio.to_thread.run_sync,
         )
         self._timeouts = {
+            Phase.HANDSHAKE: options.tls_timeout,
             Phase.LOGIN: options.idle_timeout,
             Phase.COMMAND: options.idle_timeout,
             Phase.WORK: options.command_timeout,
             Phase.WRITE: options.write_timeout,
         }
+        # Moving a deadline costs more than most commands, so one that is good to a second stays.
+        self._precision = {phase: min(_DEADLINE_PRECISION, time / 10) for phase, time in self._timeouts.items()}
+        self._steps = 0
         self._out = bytearray()
         self._scope = trio.CancelScope()
         self._phase = Phase.WORK
@@ -119,17 +150,19 @@ class Driver:
             reason = await self._serve()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             reason = "connection lost"
-        except (trio.Cancelled, KeyboardInterrupt, SystemExit, BaseExceptionGroup):
-            # Not ours to stop: cancellation, alone or in company, and what ends a program.
-            raise
-        except BaseException:
+        except BaseException as failure:  # noqa: ASYNC103 - what concerns others is raised again
             # Ours, or one that a backend let out which is no Exception, such as another loop's cancellation.
+            if (more := concerns_others(failure)) is not None:
+                raise more from None  # noqa: ASYNC104 - this is it
             reason = "internal error"
-            logger.exception("session %s: this should not have happened", self._session.client.session)
+            self._session.log_exception("this should not have happened", failure)
+            await self._send_what_is_due()
         finally:
             await self._session.close(reason)
             self._log(reason)
-        if self._linger:
+        if self._secure is not None:
+            await close_tls(self._secure)
+        elif self._linger:
             await self._let_client_read()
 
     async def _serve(self) -> str:
@@ -140,37 +173,85 @@ class Driver:
             except BodyBroken:
                 await self._farewell()
                 return "message broke off"
-        # The scope caught its own cancellation: a deadline passed, or the server drains.
+            except HandshakeFailed as failure:
+                return f"TLS handshake failed: {failure}"
+        # The scope caught its own cancellation: a deadline passed, or the server drains. What was sent may still be on
+        # its way, and input that nobody reads would cut it off.
+        self._linger = self._phase is not Phase.WRITE
         if self._draining:
             return "shutdown"
         if self._phase is Phase.WORK:
             await self._give_up_on_store()
         return self._phase.value
 
+    async def _send_what_is_due(self) -> None:
+        """Replies that were made before something went wrong are true, and perhaps a commit's."""
+        with trio.move_on_after(_FAREWELL_SECONDS), contextlib.suppress(trio.BrokenResourceError):
+            await self._flush()
+
     async def _dialogue(self) -> str:
-        self._enter(Phase.WORK)
+        if self._implicit_tls:
+            await self._start_tls()
+        else:
+            self._enter(Phase.WORK)
         self._out += self._connection.send(await self._session.greet())
-        answered = 0
         while self._session.ended is None:
             event = self._connection.next_event()
             if event is NEED_DATA:
                 await self._flush()
                 if self._draining:
+                    self._linger = True
                     return "shutdown"
                 await self._receive()
             elif isinstance(event, _TO_ANSWER):
                 self._enter(Phase.WORK)
                 # Before the answer: behind it, a cancellation could take away the reply to a commit just finished.
-                answered += 1
-                if not answered % _COMMANDS_AT_ONCE:
-                    await trio.lowlevel.checkpoint()
+                await self._take_turns()
                 await self._answer(event)
+                if self._connection.state is State.TLS_PENDING:
+                    await self._flush()
+                    await self._start_tls()
             else:
                 await self._farewell()
                 return "client closed"
         self._linger = self._session.ended != "quit" or self._connection.unread > 0
         await self._farewell()
         return self._session.ended
+
+    async def _take_turns(self, steps: int = 1) -> None:
+        """Let other tasks run after every so many steps."""
+        self._steps += steps
+        if self._steps >= _STEPS_AT_ONCE:
+            self._steps = 0
+            await trio.lowlevel.checkpoint()
+
+    async def _start_tls(self) -> None:
+        """The handshake, within its own time, in this connection's own task."""
+        self._enter(Phase.HANDSHAKE)
+        tls = self._options.tls
+        assert tls is not None
+        self._stream = self._secure = tls.wrap(self._stream)
+        if self._draining:
+            self._scope.cancel()  # nothing was asked that could be finished
+        info = await tls.handshake(self._secure)
+        self._session.tls_started(
+            replace(
+                self._session.client,
+                tls=True,
+                tls_version=info.version,
+                cipher=info.cipher,
+                server_name=info.server_name,
+                certificate=info.certificate,
+                end_point=info.end_point,
+            )
+        )
+        if self._connection.state is State.TLS_PENDING:
+            self._connection.tls_started()
+            if discarded := self._connection.discarded:
+                session = self._session.client.session
+                logger.warning("session %s: %d octets in clear behind STLS were thrown away", session, discarded)
+        # Or the client's next command would have to come before the deadline of the handshake.
+        self._enter(Phase.WORK)
 
     async def _receive(self) -> None:
         # Octets that do not finish a command do not move the deadline: a client that drips is cut off on time.
@@ -185,12 +266,16 @@ class Driver:
             return
         self._out += self._connection.send(reply.status)
         try:
+            await self._take_turns(_STEPS_OF_A_BODY)
             async for chunk in reply:
                 self._out += self._connection.send(Data(chunk))
                 if len(self._out) >= _FLUSH_OCTETS:
                     await self._flush()
-                self._enter(Phase.WORK)
+                await self._take_turns()
+                if chunk:  # a store that gives nothing has not been quick
+                    self._enter(Phase.WORK)
             self._out += self._connection.send(EndOfBody(reply.octets))
+            reply.sent()
         except LocalProtocolError as failure:
             logger.error("session %s: message broke off: %s", self._session.client.session, failure)
             raise BodyBroken from None
@@ -229,7 +314,7 @@ class Driver:
         """Closing a socket with unread input resets it, and the reset can overtake our last reply."""
         with trio.move_on_after(_FAREWELL_SECONDS):
             try:
-                await self._stream.send_eof()
+                await self._transport.send_eof()
                 taken = 0
                 while taken < _FAREWELL_OCTETS and (data := await self._stream.receive_some(_RECEIVE_OCTETS)):
                     taken += len(data)
@@ -246,8 +331,7 @@ class Driver:
         deadline = trio.current_time() + self._timeouts[phase]
         if phase is Phase.LOGIN:
             deadline = min(deadline, self._started + self._options.login_budget)
-        # Moving a deadline costs more than most commands, so one that is good to a second stays.
-        if not 0 <= deadline - self._scope.deadline < _DEADLINE_PRECISION:
+        if not 0 <= deadline - self._scope.deadline < self._precision[phase]:
             self._scope.deadline = deadline
 
     def _log(self, reason: str) -> None:
@@ -255,7 +339,9 @@ class Driver:
         fields = {
             "user": "-" if session.user is None else loggable(session.user),
             "peer": session.client.peer,
-            "tls": "yes" if session.client.tls else "no",
+            "tls": session.client.tls_version or ("yes" if session.client.tls else "no"),
+            "cipher": session.client.cipher or "-",
+            "method": session.method or "-",
             "messages": f"{tally.messages}/{tally.octets}",
             "retr": f"{tally.retrieved}/{tally.retrieved_octets}",
             "top": tally.topped,

@@ -15,6 +15,8 @@ import trio
 
 _TCP: Final = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
 _FD: Final = re.compile(r"fd:(?P<fd>[0-9]{1,9})")
+# What fits into the kernel's address of a UNIX socket, and Linux wants a zero octet behind it: unix(7).
+_UNIX_PATH_OCTETS: Final = 107
 # The first inherited descriptor of systemd's socket activation.
 _SYSTEMD_FIRST_FD: Final = 3
 
@@ -34,10 +36,15 @@ class Pop3Listener(trio.abc.Listener[trio.SocketStream]):
     descriptors; whoever handles the stream gives the place back.
 
     `address` is what a client connects to: `127.0.0.1:110`, `[::1]:110` or `unix:/path`. `port` is the TCP port, or
-    None.
+    None. `tls`: connections begin with a TLS handshake (RFC 8314). `proxy`: they begin, before that, with a header of
+    the PROXY protocol.
     """
 
-    def __init__(self, listener: trio.SocketListener, *, unlink: str | None = None) -> None:
+    def __init__(
+        self, listener: trio.SocketListener, *, unlink: str | None = None, tls: bool = False, proxy: bool = False
+    ) -> None:
+        self.tls = tls
+        self.proxy = proxy
         self.socket: Final = listener.socket
         self.places: trio.Semaphore | None = None
         self._listener = listener
@@ -48,7 +55,11 @@ class Pop3Listener(trio.abc.Listener[trio.SocketStream]):
         self.address: Final = _text(name)
 
     def __repr__(self) -> str:
-        return f"<Pop3Listener {self.address}>"
+        return f"<Pop3Listener {self}>"
+
+    def __str__(self) -> str:
+        """The address with its options, as `open_listeners` takes it."""
+        return self.address + ",tls" * self.tls + ",proxy" * self.proxy
 
     async def accept(self) -> trio.SocketStream:
         """The next connection. Cancelled, it has taken none, and no place."""
@@ -75,6 +86,7 @@ class Pop3Listener(trio.abc.Listener[trio.SocketStream]):
 async def open_listeners(addresses: Iterable[str], *, backlog: int | None = None) -> list[Pop3Listener]:
     """Listening sockets for addresses, all of them or none.
 
+    Behind an address may stand `,tls` (connections begin with TLS) and `,proxy` (with a header of the PROXY protocol).
     An address is `HOST:PORT` (an empty HOST or `*` is every address, IPv4 and IPv6, with one port for both, port 0
     too), `[IPV6]:PORT`, `unix:PATH`, `fd:N` for an inherited listening socket, or `systemd` for all that systemd
     passed on.
@@ -98,7 +110,24 @@ async def close_all(listeners: Iterable[Pop3Listener | trio.SocketListener]) -> 
             await listener.aclose()
 
 
-async def _open(address: str, backlog: int | None) -> list[Pop3Listener]:
+async def _open(specification: str, backlog: int | None) -> list[Pop3Listener]:
+    address, options = _split(specification)
+    listeners = await _open_address(address, backlog)
+    for listener in listeners:
+        listener.tls, listener.proxy = "tls" in options, "proxy" in options
+    return listeners
+
+
+def _split(specification: str) -> tuple[str, set[str]]:
+    """An address, and what stands behind it."""
+    options: set[str] = set()
+    while (option := specification.rpartition(",")[2]) in ("tls", "proxy") and option != specification:
+        options.add(option)
+        specification = specification.rpartition(",")[0]
+    return specification, options
+
+
+async def _open_address(address: str, backlog: int | None) -> list[Pop3Listener]:
     if address.startswith("unix:"):
         return [_open_unix(address.removeprefix("unix:"), backlog)]
     if address == "systemd":
@@ -107,7 +136,10 @@ async def _open(address: str, backlog: int | None) -> list[Pop3Listener]:
         return [_inherit(int(match["fd"]))]
     if (match := _TCP.fullmatch(address)) and int(match["port"]) <= 65535:
         host = match["v6"] or match["host"]
-        return await open_tcp(None if host in ("", "*") else host, int(match["port"]), backlog=backlog)
+        try:
+            return await open_tcp(None if host in ("", "*") else host, int(match["port"]), backlog=backlog)
+        except UnicodeError:  # what Python says of a label that is empty, too long or of no known script
+            raise ValueError(f"not a host name: {host!r}") from None
     forms = "HOST:PORT, [IPV6]:PORT, unix:PATH, fd:N or systemd"
     raise ValueError(f"not an address to listen on: {address!r} (use {forms})")
 
@@ -135,6 +167,8 @@ async def open_tcp(host: str | None, port: int, *, backlog: int | None = None) -
 def _open_unix(path: str, backlog: int | None) -> Pop3Listener:
     if not path:
         raise ValueError("unix: needs a path")
+    if len(os.fsencode(path)) > _UNIX_PATH_OCTETS:
+        raise OSError(errno.ENAMETOOLONG, f"path too long, more than {_UNIX_PATH_OCTETS} octets", path)
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-import re
 import resource
 import socket
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
 
-from ..sansio import Profile
+from ..rules import HOST_NAME, Rules
+from .networks import Networks
+from .tls import Tls
 
 # A session may need three descriptors: its socket, the lock on its maildrop, the message it is reading.
 _DESCRIPTORS_PER_SESSION: Final = 3
 # Left for the interpreter, listeners, logs, user files.
 _DESCRIPTORS_RESERVED: Final = 64
 
-# A leading "[" would be a response code, a "<" could begin an APOP timestamp.
-_BANNER: Final = re.compile(r"(?!\[)[\x20-\x3b\x3d-\x7e]{1,300}")
-_HOST_NAME: Final = re.compile(r"[A-Za-z0-9.-]{1,128}")
+NOBODY: Final = Networks(())
+THIS_MACHINE: Final = Networks(("loopback", "unix"))
 
 
 def descriptors_allow() -> int:
@@ -36,16 +36,20 @@ class Options:
     Raises ValueError for a value out of range.
     """
 
-    insecure_auth: bool = False
-    apop: bool = False
-    profile: Profile = Profile.DEFAULT
-    space_in_user: bool = False
-    # Dovecot gives up after 20 bad commands in a session; ten in a row is no person and no mail client.
-    max_bad_commands: int | None = 10
-    max_auth_failures: int | None = 3
+    rules: Rules = field(default_factory=Rules)
+    tls: Tls | None = None
     max_connections: int | None = None
     # Enough for an office behind one address, too few to use up a server.
     max_connections_per_host: int | None = 100
+    # Guessing from here costs no time. A proxy on this machine would make everybody wait for one.
+    trusted: Networks = THIS_MACHINE
+    proxy_from: Networks = NOBODY
+    xclient_from: Networks = NOBODY
+    # The specification asks for three seconds at least, so that one lost packet does no harm.
+    proxy_timeout: float = 5.0
+    tls_timeout: float = 30.0
+    # Certificates are renewed every few weeks; a minute is no time to wait for the new one.
+    tls_check_interval: float = 60.0
     # Dovecot closes a connection that has not logged in after 180 s.
     login_timeout: float = 180.0
     # RFC 1939 section 3: at least ten minutes.
@@ -57,25 +61,21 @@ class Options:
     # A commit is never cut by anything else, so this is what a dead store can hold up a shutdown.
     commit_timeout: float = 120.0
     drain_timeout: float = 30.0
-    banner: str = "POP3 server ready"
-    hostname: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("login_timeout", "command_timeout", "write_timeout", "commit_timeout"):
+        for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be a positive number of seconds, not {getattr(self, name)!r}")
         if not self.drain_timeout >= 0:
             raise ValueError(f"drain_timeout must be 0 or more seconds, not {self.drain_timeout!r}")
         if not self.idle_timeout >= 600:
             raise ValueError(f"idle_timeout must be at least 600 seconds (RFC 1939 section 3): {self.idle_timeout!r}")
-        for name in ("max_bad_commands", "max_auth_failures", "max_connections", "max_connections_per_host"):
+        for name in ("max_connections", "max_connections_per_host"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value!r}")
-        if not _BANNER.fullmatch(self.banner):
-            raise ValueError('banner must be 1 to 300 printable ASCII characters, with no "<", the first not "["')
-        if self.hostname is not None and not _HOST_NAME.fullmatch(self.hostname):
-            raise ValueError(f"hostname must be a host name, not {self.hostname!r}")
+        if self.rules.require_tls and self.tls is None:
+            raise ValueError("require_tls needs tls, a certificate and its key")
 
     @property
     def places(self) -> int:
@@ -83,20 +83,32 @@ class Options:
         return descriptors_allow() if self.max_connections is None else self.max_connections
 
     @property
-    def timestamp_domain(self) -> str:
-        """The right-hand side of APOP timestamps."""
-        name = self.hostname or socket.gethostname()
-        return name if _HOST_NAME.fullmatch(name) else "localhost"
-
-    @property
-    def bad_command_budget(self) -> int | None:
-        """The strict profile never gives up on a client (PROTOCOL A-31)."""
-        return None if self.profile is Profile.STRICT else self.max_bad_commands
-
-    @property
     def login_budget(self) -> float:
         """Seconds until a login must have happened; the strict profile knows no such deadline (PROTOCOL 2.7)."""
-        return math.inf if self.profile is Profile.STRICT else self.login_timeout
+        return math.inf if self.rules.strict else self.login_timeout
+
+
+_POSITIVE: Final = (
+    "proxy_timeout",
+    "tls_timeout",
+    "tls_check_interval",
+    "login_timeout",
+    "command_timeout",
+    "write_timeout",
+    "commit_timeout",
+)
+_OF_OPTIONS: Final = frozenset(option.name for option in fields(Options)) - {"rules"}
+
+
+def make_options(*, hostname: str | None = None, **values: Any) -> Options:
+    """Options, and the rules in them, out of one list of keyword arguments. Raises ValueError as both do."""
+    # Not the whole name: it need not be the one by which clients know us, and OAuth clients may tell theirs.
+    name = hostname or socket.gethostname().partition(".")[0]
+    if hostname is None and not HOST_NAME.fullmatch(name):
+        name = "localhost"
+    rules = {key: value for key, value in values.items() if key not in _OF_OPTIONS}
+    rest = {key: value for key, value in values.items() if key in _OF_OPTIONS}
+    return Options(rules=Rules(hostname=name, stls=rest.get("tls") is not None, **rules), **rest)
 
 
 DEFAULTS: Final = Options()

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 import trio
 
 from ..backend import ClientInfo
+from .networks import responsible
 
 _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -63,8 +64,4 @@ class HostCounter:
 
     @staticmethod
     def _key(client: ClientInfo) -> str | None:
-        if client.loopback or client.host is None:
-            return None
-        if ":" in client.host:
-            return str(ipaddress.ip_network((client.host, 64), strict=False))
-        return client.host
+        return None if client.loopback or client.host is None else responsible(client.host)

@@ -7,23 +7,36 @@ import inspect
 import itertools
 import logging
 import secrets
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 import trio
 
-from ..backend import ApopAuthenticator, Backend, ClientInfo
+from ..backend import Backend, ClientInfo, login_methods
+from ..languages import Language
+from ..rules import DEFAULT_MECHANISMS, Headers, Rules
 from ..sansio import Err, Pop3Connection, Profile, ResponseCode, Role
+from ..sasl import MECHANISMS, Mechanism
+from .containment import concerns_others
 from .driver import Driver
+from .gate import LoginGate
 from .listeners import Pop3Listener, close_all, open_listeners, open_tcp
-from .options import DEFAULTS, Options, descriptors_allow
+from .networks import Networks
+from .options import DEFAULTS, Options, descriptors_allow, make_options
 from .peers import HostCounter, client_info
+from .penalty import Penalty
+from .proxied import ProxyHeaderMissing, read_header
+from .tls import Tls, TlsError
 
 logger = logging.getLogger("trio_pop3.server")
 
 TOO_MANY: Final = Err("too many connections from your address", ResponseCode.SYS_TEMP)
 _REFUSAL_SECONDS: Final = 5.0
+# Places of which it is worth saying at the start that there are no more.
+_FEW: Final = 100
+_RULES: Final = Rules()
 
 
 class Server:
@@ -33,6 +46,7 @@ class Server:
         self.places: Final = trio.Semaphore(options.places, max_value=options.places)
         self._backend = backend
         self._options = options
+        self._gate = LoginGate(Penalty(options.trusted, clock=trio.current_time))
         self._hosts = HostCounter(options.max_connections_per_host)
         self._numbers = itertools.count(1)
         self._drivers: set[Driver] = set()
@@ -44,30 +58,58 @@ class Server:
         for driver in self._drivers:
             driver.drain()
 
-    async def handle(self, stream: trio.SocketStream) -> None:
+    async def handle(self, listener: Pop3Listener, stream: trio.SocketStream) -> None:
         """One accepted connection. Raises nothing but cancellation, and gives its place back on every way out."""
         try:
             try:
-                client = client_info(stream.socket, f"{next(self._numbers):x}")
+                peer = client_info(stream.socket, f"{next(self._numbers):x}")
             except OSError:
                 return  # gone before we could ask who it was
+            try:
+                transport, client = await self._behind_proxy(listener, stream, peer)
+            except ProxyHeaderMissing as failure:
+                logger.warning("session %s: closed a connection from %s: %s", peer.session, peer.peer, failure)
+                return
             if self._hosts.enter(client):
                 try:
-                    await self._run(stream, client)
+                    await self._run(listener, transport, client, peer)
                 finally:
                     self._hosts.leave(client)
             else:
-                await self._refuse(stream, client)
-        except (trio.Cancelled, KeyboardInterrupt, SystemExit, BaseExceptionGroup):
-            raise
-        except BaseException:
-            logger.exception("this should not have happened")
+                await self._refuse(listener, transport, client)
+        except BaseException as failure:  # noqa: ASYNC103 - what concerns others is raised again
+            if (more := concerns_others(failure)) is not None:
+                raise more from None  # noqa: ASYNC104 - this is it
+            # Not its text: it may quote a secret, and nobody here knows which.
+            logger.error("this should not have happened: %s", "".join(traceback.format_tb(failure.__traceback__)))
         finally:
             self.places.release()
 
-    async def _run(self, stream: trio.SocketStream, client: ClientInfo) -> None:
-        timestamp = f"<{secrets.token_hex(16)}@{self._options.timestamp_domain}>" if self._options.apop else None
-        driver = Driver(stream, self._backend, client, self._options, timestamp)
+    async def _behind_proxy(
+        self, listener: Pop3Listener, stream: trio.SocketStream, peer: ClientInfo
+    ) -> tuple[trio.abc.HalfCloseableStream, ClientInfo]:
+        """Who is served, if a proxy says that. Whether there is one is the listener's to say, and never guessed."""
+        if not listener.proxy:
+            return stream, peer
+        if peer.host not in self._options.proxy_from:
+            raise ProxyHeaderMissing("this is no proxy of ours")
+        return await read_header(stream, peer, self._options.proxy_timeout)
+
+    async def _run(
+        self, listener: Pop3Listener, stream: trio.abc.HalfCloseableStream, client: ClientInfo, peer: ClientInfo
+    ) -> None:
+        rules = self._options.rules
+        driver = Driver(
+            stream,
+            self._backend,
+            client,
+            self._options,
+            gate=self._gate,
+            timestamp=f"<{secrets.token_hex(16)}@{rules.hostname}>" if rules.apop else None,
+            implicit_tls=listener.tls,
+            # A client that came through the PROXY protocol is not the proxy.
+            xclient=client is peer and peer.host in self._options.xclient_from,
+        )
         self._drivers.add(driver)
         try:
             if self._draining:
@@ -76,8 +118,10 @@ class Server:
         finally:
             self._drivers.discard(driver)
 
-    async def _refuse(self, stream: trio.SocketStream, client: ClientInfo) -> None:
+    async def _refuse(self, listener: Pop3Listener, stream: trio.abc.SendStream, client: ClientInfo) -> None:
         logger.warning("refused a connection from %s: its host has its share", client.peer)
+        if listener.tls:
+            return  # a line in clear is nothing a TLS client could read
         with trio.move_on_after(_REFUSAL_SECONDS), contextlib.suppress(trio.BrokenResourceError):
             await stream.send_all(Pop3Connection(Role.SERVER).send(TOO_MANY))
 
@@ -87,8 +131,21 @@ def check_backend_shape(backend: Any, options: Options) -> None:
     for name in ("authenticate", "open"):
         if not inspect.iscoroutinefunction(getattr(backend, name, None)):
             raise TypeError(f"a backend needs a method `async def {name}`; {type(backend).__name__} has none")
-    if options.apop and not isinstance(backend, ApopAuthenticator):
+    if options.rules.apop and "APOP" not in login_methods(backend):
         raise ValueError(f"apop=True needs a backend that can check APOP; {type(backend).__name__} cannot")
+
+
+def chosen_mechanisms(names: Iterable[str | Mechanism] | None) -> Mapping[str, Mechanism]:
+    """Mechanisms by name, best first. Raises ValueError for an unknown name."""
+    if names is None:
+        return DEFAULT_MECHANISMS
+    chosen: dict[str, Mechanism] = {}
+    for name in names:
+        mechanism = name if isinstance(name, Mechanism) else MECHANISMS.get(name.upper())
+        if mechanism is None:
+            raise ValueError(f"not a SASL mechanism: {name!r} (there are {', '.join(MECHANISMS)})")
+        chosen[mechanism.name] = mechanism
+    return chosen
 
 
 async def serve(
@@ -97,20 +154,39 @@ async def serve(
     # Where to listen.
     host: str | None = None,
     port: int = 110,
+    tls_port: int | None = None,
     listen: Sequence[str | trio.SocketListener | Pop3Listener] | None = None,
     backlog: int | None = None,
+    # TLS.
+    tls: Tls | None = None,
+    require_tls: bool = _RULES.require_tls,
+    tls_check_interval: float = DEFAULTS.tls_check_interval,
     # Who may log in.
-    insecure_auth: bool = DEFAULTS.insecure_auth,
-    apop: bool = DEFAULTS.apop,
-    max_auth_failures: int | None = DEFAULTS.max_auth_failures,
-    # How commands are read.
-    profile: Profile = DEFAULTS.profile,
-    space_in_user: bool = DEFAULTS.space_in_user,
-    max_bad_commands: int | None = DEFAULTS.max_bad_commands,
+    insecure_auth: bool = _RULES.insecure_auth,
+    mechanisms: Iterable[str | Mechanism] | None = None,
+    apop: bool = _RULES.apop,
+    max_auth_failures: int | None = _RULES.max_auth_failures,
+    login_delay: int | None = _RULES.login_delay,
+    trusted: Networks = DEFAULTS.trusted,
+    oauth_scope: str = _RULES.oauth_scope,
+    oauth_discovery: str = _RULES.oauth_discovery,
+    # Who speaks for others.
+    proxy_from: Networks = DEFAULTS.proxy_from,
+    xclient_from: Networks = DEFAULTS.xclient_from,
+    # How commands are read, and messages sent.
+    profile: Profile = _RULES.profile,
+    space_in_user: bool = _RULES.space_in_user,
+    max_bad_commands: int | None = _RULES.max_bad_commands,
+    utf8: bool = _RULES.utf8,
+    headers: Headers = _RULES.headers,
+    languages: Sequence[Language] = _RULES.languages,
+    language: Language = _RULES.language,
     # How many connections.
     max_connections: int | None = DEFAULTS.max_connections,
     max_connections_per_host: int | None = DEFAULTS.max_connections_per_host,
     # How long, in seconds.
+    proxy_timeout: float = DEFAULTS.proxy_timeout,
+    tls_timeout: float = DEFAULTS.tls_timeout,
     login_timeout: float = DEFAULTS.login_timeout,
     idle_timeout: float = DEFAULTS.idle_timeout,
     command_timeout: float = DEFAULTS.command_timeout,
@@ -118,8 +194,8 @@ async def serve(
     commit_timeout: float = DEFAULTS.commit_timeout,
     drain_timeout: float = DEFAULTS.drain_timeout,
     # What it says of itself.
-    banner: str = DEFAULTS.banner,
-    hostname: str | None = DEFAULTS.hostname,
+    banner: str = _RULES.banner,
+    hostname: str | None = None,
     # Start and stop.
     shutdown: trio.Event | None = None,
     task_status: trio.TaskStatus[list[Pop3Listener]] = trio.TASK_STATUS_IGNORED,
@@ -132,19 +208,36 @@ async def serve(
     Args:
         backend: who may log in, and where the mail is (`trio_pop3.backend.Backend`).
         host, port: where to listen; None is every address, IPv4 and IPv6. Not used if `listen` is given.
+        tls_port: a port of `host` for connections that begin with TLS (995 by RFC 8314); None for none.
         listen: addresses as `open_listeners` takes them, or listeners already open, in any number.
         backlog: connections the kernel queues for each listener; None is as many as it allows.
-        insecure_auth: take passwords in clear from other machines. Without it USER, PASS and APOP are refused and not
-            announced off loopback and UNIX sockets.
-        apop: offer APOP; the backend must be an `ApopAuthenticator`.
+        tls: certificates. With them STLS is served (RFC 2595), and listeners may begin with TLS.
+        require_tls: nobody logs in without TLS, from this machine neither, whatever the mechanism.
+        tls_check_interval: how often to look whether the files of the certificates have changed.
+        insecure_auth: take passwords in clear from other machines. Without it USER, PASS, APOP, and mechanisms that
+            show a secret to whoever listens, are served over TLS, loopback and UNIX sockets only, and announced there.
+        mechanisms: SASL mechanisms that may be offered, by name or as `Mechanism`, best first; None is all but
+            CRAM-MD5, LOGIN and ANONYMOUS. Announced is what the backend can check and the connection is good for.
+        apop: offer APOP; the backend must have it among its `login_methods`.
         max_auth_failures: refused logins after which a connection is closed; None for never.
+        login_delay: seconds a user has to wait between two logins, unless the backend has delays of its own.
+        trusted: networks from which failed logins cost no waiting time.
+        oauth_scope, oauth_discovery: told to OAuth clients whose token is not accepted (RFC 7628 section 3.2.2).
+        proxy_from: proxies that are believed on listeners with `,proxy`; all others are closed.
+        xclient_from: proxies whose XCLIENT is believed.
         profile: how strictly commands are read (`Profile`). STRICT also turns off `max_bad_commands` and
             `login_timeout`.
         space_in_user: take everything behind `USER ` as the name, spaces included.
         max_bad_commands: bad lines in a row after which a connection is closed; None for never.
+        utf8: serve UTF8, and names and passwords in UTF-8, compared as SASLprep has them (RFC 6856).
+        headers: what becomes of messages with 8-bit headers for a client that did not say UTF8. SURROGATE reads every
+            header at login, since its sizes are those of what is sent.
+        languages, language: for the texts of replies: what LANG lists, and what is spoken if it is not said.
         max_connections: connections served at a time; more wait in the kernel's queue. None is as many as the limit on
             open files has room for.
         max_connections_per_host: connections from one IPv4 address or IPv6 /64; more are refused. None for no limit.
+        proxy_timeout: until a proxy's header must be there.
+        tls_timeout: for a TLS handshake.
         login_timeout: until a login must have succeeded, from the first octet on.
         idle_timeout: until the next command, after login; at least 600 (RFC 1939 section 3). `math.inf` for never.
         command_timeout: for the backend to do what one command needs, or to give one piece of a message.
@@ -152,12 +245,16 @@ async def serve(
         commit_timeout: for `commit`, `release` and `disconnect`, which nothing else cuts.
         drain_timeout: after `shutdown` is set, until what still runs is cancelled.
         banner: text of the greeting.
-        hostname: right-hand side of APOP timestamps; None is this host's name.
+        hostname: our name in APOP timestamps and SASL challenges, and the one that OAuth clients must mean if they
+            say which (RFC 7628 section 3.2); None is this host's name, and OAuth clients may mean any.
         shutdown: set it to stop gracefully.
 
     Stopping: `shutdown` closes the listeners and idle connections at once, lets commands under way finish and their
     replies leave, and returns when the last connection is done. Cancelling `serve` ends every connection at its next
     await. Neither cuts a commit, and without a QUIT nothing is deleted.
+
+    Certificates: `tls.reload()` changes them for connections to come, at any time; changed files are found without it.
+    Certificates that cannot be used are logged, and the ones in use stay.
 
     Resource handling: a place is taken before a connection is accepted, so file descriptors do not run out. Listeners
     are closed on every way out, those passed in too.
@@ -166,15 +263,31 @@ async def serve(
     ValueError or TypeError for arguments that make no sense, and OSError if an address cannot be had, before anything
     is served.
     """
-    options = Options(
+    options = make_options(
+        tls=tls,
+        require_tls=require_tls,
+        tls_check_interval=tls_check_interval,
         insecure_auth=insecure_auth,
+        mechanisms=chosen_mechanisms(mechanisms),
         apop=apop,
         max_auth_failures=max_auth_failures,
+        login_delay=login_delay,
+        trusted=trusted,
+        oauth_scope=oauth_scope,
+        oauth_discovery=oauth_discovery,
+        proxy_from=proxy_from,
+        xclient_from=xclient_from,
         profile=profile,
         space_in_user=space_in_user,
         max_bad_commands=max_bad_commands,
+        utf8=utf8,
+        headers=headers,
+        languages=tuple(languages),
+        language=language,
         max_connections=max_connections,
         max_connections_per_host=max_connections_per_host,
+        proxy_timeout=proxy_timeout,
+        tls_timeout=tls_timeout,
         login_timeout=login_timeout,
         idle_timeout=idle_timeout,
         command_timeout=command_timeout,
@@ -187,32 +300,80 @@ async def serve(
     check_backend_shape(backend, options)
     if options.places > (room := descriptors_allow()):
         logger.warning("max_connections is %d, but the limit on open files has room for %d", options.places, room)
+    elif room < _FEW:
+        logger.warning("the limit on open files has room for %d connections at a time; more will wait", room)
     server = Server(backend, options)
-    listeners = await _listeners(host, port, listen, backlog)
+    listeners = await _listeners(host, port, tls_port, listen, backlog)
     try:
-        async with trio.open_nursery() as connections:
-            async with trio.open_nursery() as accepting:
-                for listener in listeners:
-                    listener.places = server.places
-                await accepting.start(
-                    partial(trio.serve_listeners, server.handle, listeners, handler_nursery=connections)
-                )
-                logger.info("listening on %s", ", ".join(listener.address for listener in listeners))
-                task_status.started(listeners)
-                await (trio.Event() if shutdown is None else shutdown).wait()
-                accepting.cancel_scope.cancel()
-            logger.info("shutting down, %d connections open", len(connections.child_tasks))
-            server.drain()
-            connections.cancel_scope.deadline = trio.current_time() + options.drain_timeout
+        if tls is None and any(listener.tls for listener in listeners):
+            raise ValueError("a listener that begins with TLS needs tls, a certificate and its key")
+        await _serve(server, options, listeners, trio.Event() if shutdown is None else shutdown, task_status)
+    except BaseExceptionGroup as group:
+        # Ctrl-C stays what it was, whatever nursery it came through.
+        if group.split(KeyboardInterrupt)[1] is None:
+            raise KeyboardInterrupt from None
+        raise
     finally:
         await close_all(listeners)
 
 
+async def _serve(
+    server: Server,
+    options: Options,
+    listeners: list[Pop3Listener],
+    shutdown: trio.Event,
+    task_status: trio.TaskStatus[list[Pop3Listener]],
+) -> None:
+    """Accept until `shutdown`, in a nursery inside that of the connections, so that one can end before the other."""
+    async with trio.open_nursery() as connections:
+        async with trio.open_nursery() as accepting:
+            for listener in listeners:
+                listener.places = server.places
+                handle = partial(server.handle, listener)
+                await accepting.start(partial(trio.serve_listeners, handle, [listener], handler_nursery=connections))
+            if options.tls is not None:
+                accepting.start_soon(_watch, options.tls, options.tls_check_interval)
+            logger.info("listening on %s", ", ".join(str(listener) for listener in listeners))
+            task_status.started(listeners)
+            await shutdown.wait()
+            accepting.cancel_scope.cancel()
+        logger.info("shutting down, %d connections open", len(connections.child_tasks))
+        server.drain()
+        connections.cancel_scope.deadline = trio.current_time() + options.drain_timeout
+
+
+async def _watch(tls: Tls, interval: float) -> None:
+    """Load certificates whose files have changed. Runs until cancelled, and holds nothing."""
+    while True:
+        await trio.sleep(interval)
+        if tls.changed():
+            try:
+                tls.reload()
+            except TlsError as failure:
+                logger.error("the certificates in use stay: %s", failure)
+            else:
+                logger.info("certificates loaded again")
+
+
 async def _listeners(
-    host: str | None, port: int, listen: Sequence[str | trio.SocketListener | Pop3Listener] | None, backlog: int | None
+    host: str | None,
+    port: int,
+    tls_port: int | None,
+    listen: Sequence[str | trio.SocketListener | Pop3Listener] | None,
+    backlog: int | None,
 ) -> list[Pop3Listener]:
     if listen is None:
-        return await open_tcp(host, port, backlog=backlog)
+        opened = await open_tcp(host, port, backlog=backlog)
+        if tls_port is not None:
+            try:
+                encrypted = await open_tcp(host, tls_port, backlog=backlog)
+            except BaseException:
+                await close_all(opened)
+                raise
+            for listener in encrypted:
+                listener.tls = True
+            opened += encrypted
+        return opened
     if not listen or isinstance(listen, str):
         raise ValueError("listen must be a sequence of at least one address or listener")
     ours = [

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
+import time
 from collections.abc import Iterable
+from typing import Final
 
 from .names import new_name
+
+# The rule of maildir(5): what nobody has touched in tmp/ for 36 hours was left by a delivery that died.
+_FORGOTTEN_SECONDS: Final = 36 * 60 * 60
 
 
 def make_maildir(path: str | os.PathLike[str]) -> None:
@@ -21,9 +27,11 @@ def deliver(maildir: str | os.PathLike[str], message: bytes | Iterable[bytes]) -
     """Deliver a message and return its base name, once it would survive a power cut.
 
     Written to tmp/, synced, moved to new/, and the directory synced. Raises OSError, and then nothing is left behind.
+    What deliveries that died 36 hours ago or more have left in tmp/ is removed.
     """
     chunks = (message,) if isinstance(message, bytes) else message
     root = os.fspath(maildir)
+    _clean(os.path.join(root, "tmp"))
     unfinished = os.path.join(root, "tmp", new_name())
     fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     written = unfinished
@@ -43,6 +51,18 @@ def deliver(maildir: str | os.PathLike[str], message: bytes | Iterable[bytes]) -
             os.unlink(written)
         raise
     return name
+
+
+def _clean(path: str) -> None:
+    """Remove forgotten files; first, since it may make room. What cannot be removed must not hold up the mail."""
+    forgotten = time.time() - _FORGOTTEN_SECONDS
+    with contextlib.suppress(OSError), os.scandir(path) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                # Changed, and not modified: a copy that is being made may have been given the time of its original.
+                if stat.S_ISREG(status.st_mode) and max(status.st_atime, status.st_ctime) < forgotten:
+                    os.unlink(entry.path)
 
 
 def sync_directory(path: bytes) -> None:

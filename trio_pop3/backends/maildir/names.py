@@ -24,8 +24,11 @@ _sequence = itertools.count(1)
 
 
 def base_name(name: bytes) -> bytes:
-    """What stays the same when a message is moved from new/ to cur/ or its flags change: its identity."""
-    return name.partition(b":")[0]
+    """What stays the same when a message is moved from new/ to cur/ or its flags change: its identity.
+
+    A name that begins with the flags has nothing that stays the same: it is its own identity.
+    """
+    return name.partition(b":")[0] or name
 
 
 def unique_id(base: bytes) -> str:
@@ -33,6 +36,14 @@ def unique_id(base: bytes) -> str:
     if _UID.fullmatch(base):
         return base.decode("ascii")
     return hashlib.sha256(base).hexdigest()[:_HASH_DIGITS]
+
+
+def path_id(path: bytes) -> str:
+    """The UIDL of a message that cannot go by its base name: a hash of its path below the Maildir, such as `cur/x:2,S`.
+
+    Never that of a base name, which holds no slash.
+    """
+    return hashlib.sha256(path).hexdigest()[:_HASH_DIGITS]
 
 
 def arrival(base: bytes, modified: int) -> tuple[int, int, bytes]:

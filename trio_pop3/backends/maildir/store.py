@@ -6,15 +6,15 @@ import errno
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import trio
 
 from ...backend import (
-    ApopAuthenticator,
     AuthenticationFailed,
     Authenticator,
     ClientInfo,
+    Combined,
     CommitIncomplete,
     MaildropInUse,
     MessageInfo,
@@ -120,25 +120,28 @@ class MaildirMaildrop:
     async def retrieve(self, message: MessageInfo) -> bytes | AsyncIterator[bytes]:
         """A message of up to 256 KiB whole, in one go to a thread; a larger one in pieces of that size."""
         assert isinstance(message, MaildirMessage)
-        content: bytes | _Pieces = await self._run_sync(self._begin, message.base)
+        content: bytes | _Pieces = await self._run_sync(self._begin, message)
         return content
 
-    def _begin(self, base: bytes) -> bytes | _Pieces:
+    def _begin(self, message: MaildirMessage) -> bytes | _Pieces:
         try:
-            fd, status = self._files.open(base)
+            fd, status = self._files.open(message)
             try:
-                first = os.read(fd, READ_OCTETS)
+                # A message is never shorter as sent than as stored.
+                if status.st_size > message.octets:
+                    raise OSError(errno.EFBIG, "longer than at login")
+                first = os.read(fd, min(READ_OCTETS, status.st_size))
             except BaseException:
                 os.close(fd)
                 raise
         except FileNotFoundError:
             raise MessageUnavailable from None
         except OSError as failure:
-            where = os.path.join(self._files.maildir, self._files.paths.get(base, base))
+            where = self._files.full(self._files.paths.get(message.base, message.base))
             logger.error("cannot read %a: %s", os.fsdecode(where), failure.strerror)
             raise MessageUnavailable from None
-        if len(first) < status.st_size:
-            return _Pieces(fd, first, self._run_sync)
+        if 0 < len(first) < status.st_size:
+            return _Pieces(fd, first, status.st_size - len(first), self._run_sync)
         os.close(fd)
         return first
 
@@ -149,7 +152,8 @@ class MaildirMaildrop:
         """
         if not deleted:
             return
-        removal = Removal(self._files, [message.base for message in deleted if isinstance(message, MaildirMessage)])
+        # Not looked through here, on the event loop: there may be a hundred thousand.
+        removal = Removal(self._files, cast("Sequence[MaildirMessage]", deleted))
         try:
             while not await self._run_sync(removal.step):
                 pass
@@ -165,11 +169,16 @@ class MaildirMaildrop:
 
 
 class _Pieces:
-    """A file read in pieces, each in a thread. Closed at its end, on failure, by `aclose`, or when it is forgotten."""
+    """A file read in pieces, each in a thread. Closed at its end, on failure, by `aclose`, or when it is forgotten.
 
-    def __init__(self, fd: int, first: bytes, run_sync: RunSync) -> None:
+    `left`: how many octets follow the first piece. It ends there, also if the file grows: nothing that comes behind
+    has been announced, and whoever writes faster than we read would keep us for ever.
+    """
+
+    def __init__(self, fd: int, first: bytes, left: int, run_sync: RunSync) -> None:
         self._fd: int | None = fd
         self._first: bytes | None = first
+        self._left = left
         self._run_sync = run_sync
 
     def __aiter__(self) -> _Pieces:
@@ -177,12 +186,13 @@ class _Pieces:
 
     async def __anext__(self) -> bytes:
         piece, self._first = self._first, None
-        if piece is None and self._fd is not None:
+        if piece is None and self._fd is not None and self._left:
             try:
-                piece = await self._run_sync(os.read, self._fd, READ_OCTETS)
+                piece = await self._run_sync(os.read, self._fd, min(READ_OCTETS, self._left))
             except BaseException:
                 self._close()
                 raise
+            self._left -= len(piece)
         if not piece:
             self._close()
             raise StopAsyncIteration
@@ -201,10 +211,10 @@ class _Pieces:
         self._close()
 
 
-class MaildirBackend(MaildirStore):
+class MaildirBackend(Combined):
     """Maildirs, and somebody who knows the users: `MaildirBackend(pattern, PasswdFile(path))`.
 
-    The arguments are those of `MaildirStore`. APOP is offered if the authenticator can check it.
+    The arguments are those of `MaildirStore`.
     """
 
     def __init__(
@@ -215,7 +225,4 @@ class MaildirBackend(MaildirStore):
         limiter: trio.CapacityLimiter | None = None,
         run_sync: RunSync | None = None,
     ) -> None:
-        super().__init__(pattern, limiter=limiter, run_sync=run_sync)
-        self.authenticate = authenticator.authenticate
-        if isinstance(authenticator, ApopAuthenticator):
-            self.authenticate_apop = authenticator.authenticate_apop
+        super().__init__(authenticator, MaildirStore(pattern, limiter=limiter, run_sync=run_sync))

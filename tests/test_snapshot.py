@@ -1,0 +1,151 @@
+"""Numbers, unique-ids, sizes and marks: what is taken over from a backend, and what is made of it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_pop3 import backend as be
+from trio_pop3.replies import DELETED_MESSAGE, NO_SUCH_MESSAGE
+from trio_pop3.snapshot import Snapshot
+
+from .driving import Dialogue, Store, info, run
+
+
+async def no_checkpoint() -> None:
+    """Nobody else is there."""
+
+
+def taken(sizes: list[int]) -> Snapshot:
+    return run(Snapshot.take([info(number, octets) for number, octets in enumerate(sizes, 1)], no_checkpoint))
+
+
+sizes = st.lists(st.integers(2, 2**63 - 1), max_size=6)
+
+
+@given(sizes, st.lists(st.integers(1, 6)), st.dictionaries(st.integers(1, 6), st.integers(2, 2**40)))
+def test_the_numbers_add_up(octets: list[int], marks: list[int], others: dict[int, int]) -> None:
+    """B2, B3, R1939-28, R1939-32, E5: with marks, with other sizes, and in any order of the two."""
+    mail = taken(octets)
+    marked = sorted({number for number in marks if number <= len(octets)})
+    for number in marked:
+        mail.delete(number)
+    expected = list(octets)
+    for sent in (others, {}):
+        mail.resize(sent)
+        expected = [sent.get(number, size) for number, size in enumerate(octets, 1)]
+        left = [size for number, size in enumerate(expected, 1) if number not in marked]
+        assert mail.sizes == tuple(expected)
+        assert mail.octets == sum(expected)
+        assert mail.left == (len(left), sum(left))
+        assert mail.deleted == [mail.messages[number - 1] for number in marked]
+        listed = b"".join(mail.slices(mail.sizes)).decode().split("\r\n")[:-1]
+        assert listed == [f"{n} {size}" for n, size in enumerate(expected, 1) if n not in marked]
+    assert mail.stored == tuple(octets)
+    mail.reset()
+    assert mail.left == (len(octets), sum(octets))
+    assert mail.deleted == []
+
+
+def test_what_is_missing() -> None:
+    """R1939-39, R1939-45."""
+    mail = taken([2, 3])
+    mail.delete(2)
+    assert [mail.missing(number) for number in (0, 1, 2, 3)] == [
+        NO_SUCH_MESSAGE,
+        None,
+        DELETED_MESSAGE,
+        NO_SUCH_MESSAGE,
+    ]
+    assert len(mail) == 2
+
+
+def test_a_listing_that_has_begun_does_not_change() -> None:
+    """A14, B2: marks are looked at once."""
+    mail = taken([2] * 1500)
+    slices = mail.slices(mail.sizes)
+    first = next(slices)
+    mail.delete(1500)
+    assert (first + b"".join(slices)).count(b"\r\n") == 1500
+
+
+@pytest.mark.parametrize(("messages", "checkpoints"), [(0, 0), (1, 1), (1000, 1), (1001, 2), (5000, 5)])
+def test_others_get_their_turn_while_a_large_maildrop_is_checked(messages: int, checkpoints: int) -> None:
+    """P4."""
+    turns: list[None] = []
+
+    async def checkpoint() -> None:
+        turns.append(None)
+
+    assert len(run(Snapshot.take([info(n) for n in range(messages)], checkpoint))) == messages
+    assert len(turns) == checkpoints
+
+
+# --- through a session -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "mail",
+    [
+        [be.MessageInfo("", 2)],
+        [be.MessageInfo("a b", 2)],
+        [be.MessageInfo("x" * 71, 2)],
+        [be.MessageInfo("a\r\n.\r\n", 2)],
+        [be.MessageInfo("\u00e9", 2)],
+        [be.MessageInfo(7, 2)],  # type: ignore[arg-type]
+        [be.MessageInfo("a", 2), be.MessageInfo("a", 3)],
+        [be.MessageInfo("a", 1)],
+        [be.MessageInfo("a", -5)],
+        [be.MessageInfo("a", 2.5)],  # type: ignore[arg-type]
+        [be.MessageInfo("a", True)],
+        [be.MessageInfo("a", "2")],  # type: ignore[arg-type]
+        ["not a message"],
+    ],
+)
+def test_a_maildrop_that_breaks_the_contract_is_refused(mail: list[object], caplog: pytest.LogCaptureFixture) -> None:
+    """F1, A11, A12, R1939-61, R1939-24: before anything of it is on the wire; lock given back, reason logged."""
+    store = Store(mail)
+    session = Dialogue(store)
+    assert session.login() == b"-ERR [SYS/PERM] the mail store returned an inconsistent maildrop\r\n"
+    assert store.calls.count("release") == 1
+    assert session.ask("LIST").startswith(b"-ERR")
+    assert "opening the maildrop" in caplog.text
+
+
+def test_a_snapshot_that_fails_in_a_typed_way_gives_the_lock_back() -> None:
+    """R1939-24, I9."""
+    store = Store()
+    store.fail["messages"] = be.PermanentFailure("cannot parse")
+    assert Dialogue(store).login() == b"-ERR [SYS/PERM] cannot parse\r\n"
+    assert store.calls.count("release") == 1
+
+
+def test_the_limits_of_uids_and_sizes_are_allowed() -> None:
+    """R1939-61, B3, F8: and nothing is opened to list them."""
+    store = Store([be.MessageInfo("!" * 70, 2), be.MessageInfo("~", 2**40)])
+    session = Dialogue(store)
+    session.login()
+    assert session.ask("STAT") == f"+OK 2 {2**40 + 2}\r\n".encode()
+    assert session.ask("UIDL 1") == b"+OK 1 " + b"!" * 70 + b"\r\n"
+    session.ask("UIDL")
+    session.ask("LIST")
+    assert "retrieve" not in store.calls
+
+
+def test_a_long_listing_comes_in_slices() -> None:
+    """P4, C1, C9, F8: with a whole slice deleted, the numbers stay."""
+    steps: list[None] = []
+
+    async def checkpoint() -> None:
+        steps.append(None)
+
+    session = Dialogue(Store([info(n) for n in range(2500)]), checkpoint=checkpoint)
+    session.login()
+    assert len(steps) == 3
+    for number in range(1001, 2001):
+        session.ask(f"DELE {number}")
+    steps.clear()
+    rows = session.ask("LIST").split(b"\r\n")[1:-2]
+    assert rows == [b"%d 3" % n for n in (*range(1, 1001), *range(2001, 2501))]
+    assert len(steps) == 3

@@ -1,0 +1,101 @@
+"""The maildrop as one session sees it: numbers, unique-ids, sizes and marks, fixed at login."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Final
+
+from .backend import MessageInfo
+from .replies import DELETED_MESSAGE, NO_SUCH_MESSAGE
+from .sansio import Err
+
+# Lines of a listing and messages checked between two checkpoints.
+_LINES_AT_ONCE: Final = 1000
+
+_UID: Final = re.compile(r"[\x21-\x7e]{1,70}")
+# No store holds more, and a number without end could not be written.
+_MOST_OCTETS: Final = 2**63 - 1
+
+
+class Snapshot:
+    """Numbered messages and the marks on them (RFC 1939 sections 4 and 5). Made by `take`.
+
+    uids and sizes are read once and kept: what a backend says of a message later was never checked.
+    """
+
+    __slots__ = ("_deleted", "_deleted_octets", "_octets", "messages", "sizes", "stored", "uids")
+
+    def __init__(self, messages: tuple[MessageInfo, ...], uids: tuple[str, ...], sizes: tuple[int, ...]) -> None:
+        self.messages: Final = messages
+        self.uids: Final = uids
+        self.stored: Final = sizes  # of the messages as they are in the store
+        self.sizes = sizes  # of the messages as they are sent
+        self._octets = sum(sizes)
+        self._deleted: set[int] = set()
+        self._deleted_octets = 0
+
+    @classmethod
+    async def take(cls, messages: Sequence[MessageInfo], checkpoint: Callable[[], Awaitable[None]]) -> Snapshot:
+        """Take over a backend's list of messages; nothing in it is trusted. Raises ValueError."""
+        sizes: dict[str, int] = {}
+        for start in range(0, len(messages), _LINES_AT_ONCE):
+            for message in messages[start : start + _LINES_AT_ONCE]:
+                uid, octets = message.uid, message.octets
+                if type(uid) is not str or not _UID.fullmatch(uid):
+                    raise ValueError(f"a unique-id must be 1 to 70 characters in 0x21-0x7E: {uid!r:.200}")
+                if type(octets) is not int or not 2 <= octets <= _MOST_OCTETS:
+                    raise ValueError(f"a size must be an int from 2 to 2**63 - 1: {octets!r:.200} (uid {uid})")
+                sizes[uid] = octets
+            await checkpoint()
+        if len(sizes) != len(messages):
+            raise ValueError("two messages have the same unique-id")
+        return cls(tuple(messages), tuple(sizes), tuple(sizes.values()))
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+    @property
+    def octets(self) -> int:
+        """Of all messages, marked ones included."""
+        return self._octets
+
+    @property
+    def left(self) -> tuple[int, int]:
+        """Count and octets of the messages that are not marked."""
+        return len(self.messages) - len(self._deleted), self._octets - self._deleted_octets
+
+    @property
+    def deleted(self) -> list[MessageInfo]:
+        """The marked messages, in order."""
+        return [self.messages[number - 1] for number in sorted(self._deleted)]
+
+    def missing(self, number: int) -> Err | None:
+        """The reply to a command that names a message which is not there, or not there any more."""
+        if not 1 <= number <= len(self.messages):
+            return NO_SUCH_MESSAGE
+        return DELETED_MESSAGE if number in self._deleted else None
+
+    def delete(self, number: int) -> None:
+        """Mark a message that is not missing."""
+        self._deleted.add(number)
+        self._deleted_octets += self.sizes[number - 1]
+
+    def reset(self) -> None:
+        """Take all marks back."""
+        self._deleted.clear()
+        self._deleted_octets = 0
+
+    def resize(self, sizes: Mapping[int, int]) -> None:
+        """Messages that will be sent in another form: number -> octets of that form. All others as they are."""
+        stored = self.stored
+        self.sizes = tuple(sizes.get(number, octets) for number, octets in enumerate(stored, 1)) if sizes else stored
+        self._octets = sum(self.sizes)
+        self._deleted_octets = sum(self.sizes[number - 1] for number in self._deleted)
+
+    def slices(self, values: tuple[object, ...]) -> Iterator[bytes]:
+        """The lines of a listing of unmarked messages, so many at a time."""
+        deleted = frozenset(self._deleted)
+        for start in range(0, len(values), _LINES_AT_ONCE):
+            numbered = enumerate(values[start : start + _LINES_AT_ONCE], start + 1)
+            yield "".join(f"{n} {value}\r\n" for n, value in numbered if n not in deleted).encode("ascii")
