@@ -43,7 +43,7 @@ def sasl(session: Dialogue) -> list[str]:
 
 KINDS = [
     (REMOTE, {}, [*SCRAM]),
-    (REMOTE, {"insecure_auth": True}, [*SCRAM, *TOKENS, "PLAIN"]),
+    (REMOTE, {"insecure_auth": True}, [*SCRAM, "PLAIN"]),
     (REMOTE, {"require_tls": True}, []),
     (CLIENT, {}, [*SCRAM, "PLAIN"]),
     (UNIX, {}, [*SCRAM, "PLAIN"]),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from base64 import b64encode
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import example, given
@@ -160,3 +163,29 @@ def test_certificates() -> None:
     assert CERTIFICATE.fingerprint == hashlib.sha256(b"DER").hexdigest()
     empty = ClientCertificate({}, b"")
     assert empty.names("email") == empty.subject("commonName") == ()
+
+
+def test_a_password_that_saslprep_changes() -> None:
+    """H8: neither form of it is shown, and the one that was sent is there to be tried."""
+    credentials = PasswordCredentials("alice", "fish-and-chips", as_sent="\ufb01sh-and-chips")
+    assert credentials.unprepared == PasswordCredentials("alice", "\ufb01sh-and-chips")
+    assert credentials.redact("fish-and-chips, \ufb01sh-and-chips") == "********, ********"
+    assert "chips" not in repr(credentials)
+    assert PasswordCredentials("alice", "plain", as_sent="plain").unprepared is None
+    assert PasswordCredentials("alice", "plain").unprepared is None
+
+
+@pytest.mark.parametrize("secret", ['100% "s3cret"', "p\u00e4ss w\u00f6rd/+", "back\\slash"])
+def test_what_backends_quote(secret: str) -> None:
+    """H8, P5: in a URL, in JSON, in the message of PLAIN, in HTTP basic authentication."""
+    credentials = PasswordCredentials("alice", secret)
+    octets = secret.encode()
+    forms = [
+        quote(octets), quote(octets, safe=""), quote_plus(octets),
+        json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1],
+        b64encode(octets).decode(), b64encode(b"\0alice\0" + octets).decode(), b64encode(b"alice:" + octets).decode(),
+    ]  # fmt: skip
+    for form in forms:
+        redacted = credentials.redact(f"<{form}>")
+        assert "********" in redacted
+        assert form not in redacted

@@ -54,8 +54,9 @@ def serving(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, C
                 send, started = trio.open_memory_channel[int](1)
 
                 async def serve(backend: trio_pop3.Backend, **options: Any) -> None:
+                    kept = {name: value for name, value in options.items() if name == "mechanisms"}
                     async with trio.open_nursery() as inner:
-                        start = partial(real_serve, backend, listen=["127.0.0.1:0"], shutdown=shutdown)
+                        start = partial(real_serve, backend, listen=["127.0.0.1:0"], shutdown=shutdown, **kept)
                         listeners = await inner.start(start)
                         send.send_nowait(listeners[0].port)
 
@@ -114,6 +115,18 @@ def test_block_callbacks(serving: Callable[..., None]) -> None:
         client.quit()
 
     serving(BLOCKS["callbacks"], talk)
+
+
+def test_block_mechanism(serving: Callable[..., None]) -> None:
+    def talk(connect: POP3) -> None:
+        client = connect()
+        assert b"SASL X-BACKWARDS SCRAM-SHA-256" in client._longcmd("CAPA")[1]  # type: ignore[attr-defined]
+        client._putcmd("AUTH X-BACKWARDS ZGVtbw==")  # type: ignore[attr-defined]
+        assert client._getline()[0].startswith(b"+ ")  # type: ignore[attr-defined]
+        assert client._shortcmd("dGVyY2Vz").startswith(b"+OK maildrop")  # type: ignore[attr-defined]
+        client.quit()
+
+    serving(BLOCKS["mechanism"], talk)
 
 
 def test_block_backend(serving: Callable[..., None], tmp_path: Path) -> None:

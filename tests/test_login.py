@@ -901,3 +901,48 @@ def test_identities_are_what_mechanisms_say() -> None:
     session = dial(Desk(), mechanisms=table)
     assert session.ask("AUTH X-TRUST " + base64("alice")).startswith(b"+OK")
     assert session.session.user == "alice"
+
+
+@pytest.mark.parametrize("way", ["PASS", "PLAIN", "LOGIN"])
+def test_a_password_that_was_stored_as_it_is(way: str) -> None:
+    """D3, R6856-12: what SASLprep changes is tried as it was sent as well; both count as one attempt."""
+    asked: list[str] = []
+
+    class Raw(MemoryBackend):
+        async def authenticate(self, credentials: be.Credentials, client: be.ClientInfo) -> str:
+            assert isinstance(credentials, PasswordCredentials)
+            asked.append(credentials.password)
+            if credentials.password != "\ufb01sh":
+                raise be.AuthenticationFailed
+            return credentials.user
+
+    backend = Raw()
+    backend.add_user("alice", "x-secret-x")
+    gate = CountingGate()
+    session = Dialogue(backend, gate=gate, mechanisms=MECHANISMS)
+    for password, good in (("\ufb01sh", True), ("\ufb01shy", False)):
+        session = Dialogue(backend, gate=gate, mechanisms=MECHANISMS)
+        if way == "PASS":
+            session.ask("USER alice")
+            reply = session.ask(f"PASS {password}")
+        else:
+            exchange = plain("alice", password) if way == "PLAIN" else login("alice", password)
+            reply = session.auth(way, exchange)
+        assert reply.startswith(b"+OK" if good else b"-ERR [AUTH]")
+    assert asked == ["fish", "\ufb01sh", "fishy", "\ufb01shy"]
+    assert len(gate.left) == 2
+
+
+def test_a_mechanism_that_returns_something_else(caplog: pytest.LogCaptureFixture) -> None:
+    """I5: it is somebody else's; the session goes on."""
+
+    def server(context: ServerContext, message: bytes) -> ServerExchange:
+        yield from ()
+        return "alice"  # type: ignore[return-value]
+
+    backend = MemoryBackend()
+    backend.add_user("alice", "secret")
+    session = Dialogue(backend, mechanisms={"X": Mechanism("X", server, "PLAIN")})
+    assert session.ask("AUTH X =") == b"-ERR [SYS/TEMP] internal error, try again later\r\n"
+    assert "a mechanism returns an Identity, not str" in caplog.text
+    assert session.login().startswith(b"+OK")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trio_pop3.keys import lasting_key
 from trio_pop3.languages import ENGLISH, LANGUAGES
 from trio_pop3.rules import DEFAULT_MECHANISMS, Headers, Rules
 from trio_pop3.sansio import Pop3Connection, Profile, Role
@@ -27,10 +28,10 @@ def test_the_defaults_are_safe() -> None:
     assert len(rules.fake_key) == 32
 
 
-def test_what_unknown_users_are_shown_is_secret_and_another_in_each_process() -> None:
-    """H7, H8, P5."""
+def test_what_unknown_users_are_shown_is_secret_and_lasts() -> None:
+    """H7, H8, P5: it does not change when a server starts again, since known users' salts do not."""
     rules = Rules()
-    assert rules.fake_key != Rules().fake_key
+    assert rules.fake_key == Rules().fake_key == lasting_key("salts of unknown users")
     assert "fake_key" not in repr(rules)
 
 
@@ -85,3 +86,9 @@ def test_every_banner_that_is_taken_can_be_sent(banner: str) -> None:
     client.receive_data(greeting)
     event = client.next_event()
     assert getattr(event, "timestamp", None) == stamp
+
+
+def test_headers_is_one_of_three() -> None:
+    """B1: a string would be none of them, and sizes would be wrong."""
+    with pytest.raises(TypeError, match="headers must be one of"):
+        Rules(headers="refuse")  # type: ignore[arg-type]

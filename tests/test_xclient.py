@@ -51,7 +51,7 @@ def test_every_attribute(name: str, value: str, field: str, said: object) -> Non
     client = client_behind(PROXY, ((name, value),))
     learnt = {"tls_version": None, "cipher": None, "certificate": None, "end_point": None}
     if name == "ADDR":
-        learnt["loopback"] = False  # type: ignore[assignment]
+        learnt |= {"loopback": False, "proxied": True}  # type: ignore[dict-item]
     assert client == replace(PROXY, **learnt, **{field: said})  # type: ignore[arg-type]
 
 
@@ -158,7 +158,9 @@ def test_a_trusted_one_is_believed(memory: MemoryBackend) -> None:
     assert "USER" in session.lines("CAPA")
     assert session.login("alice", "wrong").startswith(b"-ERR [AUTH]")
     assert session.login().startswith(b"+OK")
-    expected = replace(CLIENT, host="198.51.100.7", port=4712, proxy_session="abc", tls=True, loopback=False)
+    expected = replace(
+        CLIENT, host="198.51.100.7", port=4712, proxy_session="abc", tls=True, loopback=False, proxied=True
+    )
     assert seen == [expected, expected]
     assert [client for client, _, _ in gate.left] == [expected, expected]
 

@@ -46,6 +46,7 @@ class ClientInfo:
     tls_version: str | None = None  # "TLSv1.3"; with the cipher for the logs (RFC 8314 section 4)
     cipher: str | None = None
     server_name: str | None = None  # what the client asked for with SNI
+    proxied: bool = False  # all this is what a trusted proxy says; its word for an address does not make it one of ours
     proxy_session: str | None = None  # what a trusted proxy calls this session in its own logs
     certificate: ClientCertificate | None = None  # the client's, if it presented one that our authorities vouch for
     end_point: bytes | None = field(default=None, repr=False)  # channel binding tls-server-end-point (RFC 5929)

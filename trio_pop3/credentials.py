@@ -6,11 +6,14 @@ Names and passwords are text; octets that were not UTF-8 are lone surrogates in 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import quote, quote_plus
 
 # Characters of a secret that is not searched for.
 _FEW: Final = 4
@@ -37,17 +40,31 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class PasswordCredentials(Credentials):
-    """From USER and PASS, PLAIN or LOGIN."""
+    """From USER and PASS, PLAIN or LOGIN.
+
+    `as_sent` is the password as it was on the wire, before SASLprep (RFC 6856 section 2.2): not every password was
+    prepared when it was stored.
+    """
 
     password: str = field(repr=False)
+    as_sent: str | None = field(default=None, repr=False, kw_only=True, compare=False)
 
     @property
     def octets(self) -> bytes:
         """The password as it was on the wire."""
         return self.password.encode("utf-8", "surrogateescape")
 
+    @property
+    def unprepared(self) -> PasswordCredentials | None:
+        """The same with the password as it was sent, if that is another."""
+        if self.as_sent is None or self.as_sent == self.password:
+            return None
+        return PasswordCredentials(self.user, self.as_sent, authzid=self.authzid)
+
     def redact(self, text: str) -> str:
-        return _hide_quoted(text, self.password)
+        if self.unprepared is not None:
+            text = self.unprepared.redact(text)
+        return _hide_quoted(text, self.password, f"\0{self.user}\0{self.password}", f"{self.user}:{self.password}")
 
     def fingerprint(self, key: bytes) -> bytes | None:
         return _keyed(key, self.user, self.authzid, self.password)
@@ -162,12 +179,15 @@ def _keyed(key: bytes, *parts: str) -> bytes:
     return hmac.digest(key, message, "sha256")
 
 
-def _hide_quoted(text: str, secret: str) -> str:
-    """The text without this secret, however Python may have quoted it."""
+def _hide_quoted(text: str, secret: str, *messages: str) -> str:
+    """The text without this secret, however Python, a URL or JSON has quoted it, and without messages in base64."""
     octets = secret.encode("utf-8", "surrogateescape")
     quoted = (repr(secret)[1:-1], ascii(secret)[1:-1], repr(octets)[2:-1])
+    in_json = (json.dumps(secret, ensure_ascii=strict)[1:-1] for strict in (True, False))
+    in_url = (quote(octets), quote(octets, safe=""), quote_plus(octets))
+    wrapped = (base64.b64encode(part.encode("utf-8", "surrogateescape")).decode() for part in (secret, *messages))
     # A text that holds both kinds of quotes is shown with the single ones escaped.
-    return _hide(text, secret, *quoted, *(form.replace("'", "\\'") for form in quoted))
+    return _hide(text, secret, *quoted, *(form.replace("'", "\\'") for form in quoted), *in_json, *in_url, *wrapped)
 
 
 def _hide(text: str, *secrets: str) -> str:

@@ -12,7 +12,7 @@ from .rules import Rules
 from .sansio import Apop, Auth, Challenge, Err, Pass, SaslResponse
 from .sasl import Challenge as SaslChallenge
 from .sasl import FindKeys, Identity, Mechanism, Rejected, ServerContext, ServerExchange, Verify
-from .sasl.text import prepare
+from .sasl.text import password_credentials, prepare
 
 
 class Gate(Protocol):
@@ -106,7 +106,7 @@ class Login:
 
     def _permitted(self, mechanism: Mechanism, client: ClientInfo) -> bool:
         if not client.tls and (mechanism.tls_only or self._rules.require_tls):
-            return self._rules.insecure_auth
+            return False
         return (
             (self.cleartext(client) or not mechanism.cleartext)
             and (client.end_point is not None or not mechanism.binding)
@@ -126,9 +126,8 @@ class Login:
         name, self.pending_user = self.pending_user, None
         assert name is not None  # the core hands out no PASS without a USER that was accepted
         password = command.password.decode("utf-8", "surrogateescape")
-        if self._rules.utf8:
-            name, password = prepare(name), prepare(password)
-        return await self._checked(PasswordCredentials(name, password), client)
+        credentials = PasswordCredentials(name, password)
+        return await self._checked(password_credentials(name, password) if self._rules.utf8 else credentials, client)
 
     async def apop(self, command: Apop, client: ClientInfo) -> Identity:
         """APOP, if it is offered."""
@@ -138,7 +137,14 @@ class Login:
 
     async def _checked(self, credentials: Credentials, client: ClientInfo) -> Identity:
         await self._enter(credentials, client)
-        return Identity(_user_name(await self._backend.authenticate(credentials, client)), credentials.authzid)
+        try:
+            user = await self._backend.authenticate(credentials, client)
+        except AuthenticationFailed:
+            unprepared = credentials.unprepared if isinstance(credentials, PasswordCredentials) else None
+            if unprepared is None:
+                raise
+            user = await self._backend.authenticate(unprepared, client)
+        return Identity(_user_name(user), credentials.authzid)
 
     # --- SASL ------------------------------------------------------------------------------------------------------
 
@@ -195,8 +201,9 @@ class Login:
                         raise TypeError(f"a mechanism does not yield {type(need).__name__}")
         except StopIteration as done:
             self._exchange = None
-            identity: Identity = done.value
-            return identity
+            if not isinstance(done.value, Identity):
+                raise TypeError(f"a mechanism returns an Identity, not {type(done.value).__name__}") from None
+            return done.value
         except BaseException:
             self._exchange = None
             raise

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
+from .keys import lasting_key
 from .languages import ENGLISH, LANGUAGES, Language
 from .sansio import Profile
 from .sasl import MECHANISMS, Mechanism
@@ -54,14 +54,17 @@ class Rules:
     hostname: str = "localhost"
     oauth_scope: str = ""
     oauth_discovery: str = ""
-    # What unknown users are shown instead of a salt is made with this; another process shows another.
-    fake_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    # What unknown users are shown instead of a salt is made with this. A known user's salt stays, so theirs must: over
+    # a restart, and in all processes that serve a port. On another machine it is another, see `lasting_key`.
+    fake_key: bytes = field(default_factory=lambda: lasting_key("salts of unknown users"), repr=False)
 
     def __post_init__(self) -> None:
         for name in ("max_bad_commands", "max_auth_failures"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value!r}")
+        if not isinstance(self.headers, Headers):
+            raise TypeError(f"headers must be one of {', '.join(map(str, Headers))}, not {self.headers!r}")
         if self.login_delay is not None and self.login_delay < 1:
             raise ValueError(f"login_delay must be a whole number of seconds, at least 1, not {self.login_delay!r}")
         if self.require_tls and self.insecure_auth:

@@ -43,6 +43,9 @@ _WORD_OCTETS: Final = 45
 
 _WORD: Final = re.compile(r"[ \t]+[^ \t]+")
 _LINE_OCTETS: Final = 76
+# A field that is rewritten costs a millisecond or two for each KiB. A longer one was made to cost more, or is a list of
+# hundreds of recipients, and is left out.
+_FIELD_OCTETS: Final = 16 * 1024
 # A line must not exceed 998 octets (RFC 5322 section 2.1.1), and a word longer than this cannot be folded.
 _UNFOLDABLE: Final = 900
 
@@ -138,7 +141,7 @@ def _rewritten(field: bytes) -> bytes:
     if field.isascii():
         return field
     rewrite = _REWRITERS.get(key)
-    if match is None or rewrite is None:
+    if match is None or rewrite is None or len(field) > _FIELD_OCTETS:
         return b""
     end = _line_end(field)
     text = field[match.end() : len(field) - len(end)].decode("utf-8", "replace")

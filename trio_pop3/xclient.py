@@ -69,5 +69,5 @@ def client_behind(proxy: ClientInfo, attributes: tuple[tuple[str, str], ...]) ->
             field, read = _FIELDS[name]
             said[field] = read(value)
     if "host" in said:
-        said["loopback"] = False
+        said |= {"loopback": False, "proxied": True}
     return replace(proxy, tls_version=None, cipher=None, certificate=None, end_point=None, **said)

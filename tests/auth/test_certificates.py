@@ -74,3 +74,16 @@ def test_other_names_are_not_names(name: Any) -> None:
     with pytest.raises(ValueError, match="email, common-name"):
         CertificateUsers(name)
     assert set(NAMES) == {"email", "common-name"}
+
+
+async def test_only_who_is_known() -> None:
+    """REXT-02: a certificate of the authority is not enough where there is a list of users."""
+    users = CertificateUsers(known={"a@example.org"}.__contains__)
+    for name, good in (("a@example.org", True), ("b@example.org", False)):
+        certificate = ClientCertificate({"subjectAltName": (("email", name),)}, b"")
+        credentials = CertificateCredentials("", certificate)
+        if good:
+            assert await users.authenticate(credentials, CLIENT) == name
+        else:
+            with pytest.raises(be.AuthenticationFailed):
+                await users.authenticate(credentials, CLIENT)

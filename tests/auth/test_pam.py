@@ -101,7 +101,7 @@ def test_pam_out_of_order(pam_d: Path, service: str) -> None:
     """H9, H8: about the system; logged, without the password."""
     outcomes, log = log_in(pam_d, (service, "alice", "secret"))
     assert outcomes == ["TemporaryFailure"]
-    assert f"PAM service {service}, user 'alice'" in log
+    assert f"PAM service {service}: " in log
     assert "secret" not in log
 
 

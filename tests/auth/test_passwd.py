@@ -6,18 +6,22 @@ import hashlib
 import hmac
 import logging
 import os
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trio_pop3 import backend as be
 from trio_pop3.auth import PasswdFile, PasswdFileError
 from trio_pop3.auth import passwd as passwd_module
 from trio_pop3.auth.kdf import derive_scram
-from trio_pop3.auth.passwd import _MOST_WAITING, parse_users
-from trio_pop3.auth.schemes import HASHERS, Secret
+from trio_pop3.auth.passwd import _MOST_WAITING, Kind, kind_of, parse_users
+from trio_pop3.auth.schemes import HASHERS, Secret, parse_secret
 from trio_pop3.credentials import CramMd5Credentials, ScramKeys, TokenCredentials
 
 CLIENT = be.ClientInfo("test", "127.0.0.1", 4711, loopback=True)
@@ -32,7 +36,17 @@ def users(tmp_path: Path) -> Path:
 
 
 def rewrite(path: Path, text: str) -> None:
-    path.write_text(text)
+    """As `trio-pop3 user` does it."""
+    new = path.with_name("new")
+    new.write_text(text)
+    new.chmod(0o600)
+    os.replace(new, path)
+
+
+def settle(path: Path, seconds: float) -> None:
+    """The last change was so long ago."""
+    then = time.time() - seconds
+    os.utime(path, (then, then))
 
 
 async def can_log_in(file: PasswdFile, user: str, password: str) -> bool:
@@ -85,27 +99,27 @@ def test_a_locked_account_is_no_measure(tmp_path: Path, monkeypatch: pytest.Monk
     """H7: it is checked in no time, and would tell unknown users from the others."""
     hashed: list[bytes] = []
     monkeypatch.setattr("trio_pop3.auth.schemes.crypt", lambda password, setting: hashed.append(setting))
-    (tmp_path / "users").write_text(f"locked:!\nalice:{CRYPT}\nbob:{{PLAIN}}x\n")
+    (tmp_path / "users").write_text(f"locked:!\nother:*\nalice:{CRYPT}\nbob:{{PLAIN}}x\n")
     assert not trio.run(can_log_in, PasswdFile(tmp_path / "users"), "nobody", "x")
-    assert hashed == [CRYPT.encode()]
+    assert hashed == [CRYPT.encode(), b"*"]  # and the locked kind is timed
 
 
 def test_an_empty_file_is_temporary(users: Path) -> None:
     """H9: so it looks while somebody rewrites it, and a client told [AUTH] would forget its password."""
     file = PasswdFile(users, cache_seconds=0)
-    users.write_text("")
+    rewrite(users, "")
     for name in ("alice", "nobody"):
         with pytest.raises(be.TemporaryFailure):
             trio.run(file.authenticate, be.PasswordCredentials(name, "x"), CLIENT)
-    users.write_text("alice:{PLAIN}secret\n")
+    rewrite(users, "alice:{PLAIN}secret\n")
     assert trio.run(can_log_in, file, "alice", "secret")
 
 
 def test_a_fifo_is_no_users_file(users: Path, caplog: pytest.LogCaptureFixture) -> None:
     """P4: nobody waits for what somebody may write into it."""
     file = PasswdFile(users, cache_seconds=0)
-    users.unlink()
-    os.mkfifo(users)
+    os.mkfifo(users.with_name("fifo"))
+    os.replace(users.with_name("fifo"), users)
     assert trio.run(can_log_in, file, "alice", "secret")
     assert "not a regular file" in caplog.text
     with pytest.raises(PasswdFileError, match="not a regular file"):
@@ -123,17 +137,18 @@ def test_hashes_that_take_seconds_are_refused(users: Path, costly: str) -> None:
 def test_changes_are_seen_and_broken_ones_refused(users: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     file = PasswdFile(users, cache_seconds=0)
-    users.write_text("alice:{PLAIN}changed-it\n")
+    rewrite(users, "alice:{PLAIN}changed-it\n")
     assert trio.run(can_log_in, file, "alice", "changed-it")
     assert not trio.run(can_log_in, file, "bob", "b o b")
-    users.write_text("alice:{PLAIN}again\nthis is no line\n")
+    rewrite(users, "alice:{PLAIN}again\nthis is no line\n")
     assert trio.run(can_log_in, file, "alice", "changed-it")
     assert "line 2" in caplog.text
     users.unlink()
     assert trio.run(can_log_in, file, "alice", "changed-it")
     assert "the users known so far stay" in caplog.text
     assert "changed-it" not in caplog.text
-    users.write_text("alice:{PLAIN}back\n")
+    rewrite(users, "alice:{PLAIN}back\n")
+    settle(users, 2)  # it may have the inode of the one that was removed
     assert trio.run(can_log_in, file, "alice", "back")
 
 
@@ -144,8 +159,7 @@ def test_a_complaint_is_made_once(users: Path, caplog: pytest.LogCaptureFixture)
         if text is None:
             users.unlink()
         else:
-            users.write_text(text)
-            users.chmod(0o600)
+            rewrite(users, text)
         for _ in range(3):
             assert trio.run(can_log_in, file, "alice", "secret")
         assert [record.levelname for record in caplog.records] == ["ERROR"]
@@ -156,7 +170,7 @@ def test_what_could_not_be_opened_is_tried_again(
 ) -> None:
     """Too many open files is no reason to miss a change for ever."""
     file = PasswdFile(users)
-    users.write_text("alice:{PLAIN}new\n")
+    rewrite(users, "alice:{PLAIN}new\n")
 
     def refuse(*arguments: object, **options: object) -> object:
         raise OSError(24, os.strerror(24))
@@ -166,6 +180,57 @@ def test_what_could_not_be_opened_is_tried_again(
         assert trio.run(can_log_in, file, "alice", "secret")
     assert "Too many open files" in caplog.text
     assert trio.run(can_log_in, file, "alice", "new")
+
+
+def test_what_is_written_in_place_counts_when_it_is_settled(users: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """P4: half a file is not believed, and nobody is told that there is something wrong with it."""
+    file = PasswdFile(users, cache_seconds=0)
+    users.write_text("alice:{PLAIN}new\n")
+    for seconds in (0.0, 0.5, -0.5):
+        settle(users, seconds)
+        assert trio.run(can_log_in, file, "alice", "secret")
+        assert trio.run(can_log_in, file, "bob", "b o b")
+    assert not caplog.records
+    settle(users, 1.0)
+    assert trio.run(can_log_in, file, "alice", "new")
+    assert not trio.run(can_log_in, file, "bob", "b o b")
+    users.write_text("alice:{PLAIN}newer\n")
+    settle(users, -3600)  # by a clock that says nothing about ours
+    assert trio.run(can_log_in, file, "alice", "newer")
+
+
+@pytest.mark.parametrize("text", ["alice:{PLAIN}new\n", "nonsense\n"])
+def test_what_changes_while_it_is_read_is_read_again(
+    users: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    """P4: whatever was read meanwhile, no complaint is made of it."""
+    file = PasswdFile(users, cache_seconds=0)
+    rewrite(users, text)
+
+    def busy(text: str, path: str) -> dict[str, Secret]:
+        users.write_text("alice:{PLAIN}newest\n")
+        settle(users, 5)
+        return parse_users(text, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(passwd_module, "parse_users", busy)
+        assert trio.run(can_log_in, file, "alice", "secret")
+    assert not caplog.records
+    assert trio.run(can_log_in, file, "alice", "newest")
+
+
+def test_a_file_without_its_last_line_end_is_unfinished(users: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """P4: half a secret is no secret. Who starts a server knows the file to be whole."""
+    users.write_text("alice:{PLAIN}secret")
+    file = PasswdFile(users, cache_seconds=0)
+    assert trio.run(can_log_in, file, "alice", "secret")
+    rewrite(users, "bob:{PLAIN}x\nalice:{PLAIN}sec")
+    assert not trio.run(can_log_in, file, "alice", "sec")
+    assert trio.run(can_log_in, file, "alice", "secret")
+    assert "the users known so far stay" in caplog.text
+    assert "the last line has no end" in caplog.text
+    rewrite(users, "bob:{PLAIN}x\nalice:{PLAIN}second\n")
+    assert trio.run(can_log_in, file, "alice", "second")
 
 
 @pytest.mark.parametrize(
@@ -254,7 +319,7 @@ class Clock:
 def test_methods_are_those_of_the_file_as_last_read(users: Path) -> None:
     """P4: asking for them reads nothing; logins do."""
     file = PasswdFile(users)
-    users.write_text(f"alice:{CRYPT}\n")
+    rewrite(users, f"alice:{CRYPT}\n")
     assert file.login_methods == EVERYTHING
     assert not trio.run(can_log_in, file, "alice", "wrong")
     assert file.login_methods == {"PLAIN"}
@@ -298,6 +363,149 @@ async def test_every_secret_proves_what_it_can(mixed: Path, make: type[be.Passwo
             assert not await proves(file, make(user, wrong))
 
 
+# --- how long a refusal takes -----------------------------------------------------------------------------------------
+
+
+KINDS = {
+    "{PLAIN}x": ("PLAIN", b""),
+    "{SSHA}" + "YWJj" * 8: ("SSHA", b""),
+    "!": ("CRYPT", b"!"),
+    "*": ("CRYPT", b"!"),
+    "!$6$salt$locked": ("CRYPT", b"!"),
+    CRYPT: ("CRYPT", b"$1$"),
+    "{MD5-CRYPT}" + CRYPT: ("CRYPT", b"$1$"),
+    "abJnggxhB/yWI": ("CRYPT", b""),
+    "_J9..saltABCDEFGHIJK": ("CRYPT", b"_J9.."),
+    "$6$salt$hash": ("CRYPT", b"$6$"),
+    "$6$rounds=200000$salt$hash": ("CRYPT", b"$6$rounds=200000$"),
+    "$2b$12$" + "a" * 53: ("CRYPT", b"$2b$12$"),
+    "$y$j9T$salt$hash": ("CRYPT", b"$y$j9T$"),
+    "$7$CU..../....salt$hash": ("CRYPT", b"$7$CU..../...."),
+    HASHERS["SCRYPT"](b"x"): ("SCRYPT", b"$scrypt$ln=15,r=8,p=1$"),
+    "{PBKDF2}$1$123$5000$" + "0" * 40: ("PBKDF2", b"5000"),
+    SCRAM: ("SCRAM-SHA-256", b"4096"),
+}
+
+
+@pytest.mark.parametrize(("stored", "kind"), KINDS.items())
+def test_what_says_how_long_a_check_takes(stored: str, kind: tuple[str, bytes]) -> None:
+    """H7."""
+    assert kind_of(parse_secret(stored)) == kind
+
+
+def test_the_kind_of_an_argon2_hash() -> None:
+    secret = Secret("ARGON2ID", b"$argon2id$v=19$m=65536,t=3,p=1$c2FsdHNhbHQ$a2V5")
+    assert kind_of(secret) == ("ARGON2ID", b"$argon2id$v=19$m=65536,t=3,p=1$")
+
+
+def timed(path: Path, costs: dict[Kind, float], names: list[str]) -> list[float]:
+    """How long a refusal takes each of these users, in the time of a thread and of the loop together."""
+    computed = Clock()
+
+    def is_of(secret: Secret, password: bytes) -> bool:
+        computed.now += costs.get(kind_of(secret), 0.0)
+        return False
+
+    async def refusals() -> list[float]:
+        file = PasswdFile(path, cpu_clock=computed)
+        taken = []
+        for name in names:
+            took: list[float] = []
+            real = file._costs.check
+
+            def check(secret: Secret, password: bytes, real: Any = real, took: list[float] = took) -> Any:
+                good, own = real(secret, password)
+                took.append(own)
+                return good, own
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(file._costs, "check", check)
+                began = trio.current_time()
+                assert not await can_log_in(file, name, "wrong")
+                # The first check is the user's; the others time the file, once.
+                taken.append(took[0] + trio.current_time() - began)
+        return taken
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Secret, "is_of", is_of)
+        return trio.run(refusals, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+STORED = sorted(KINDS)
+
+
+@given(st.data())
+def test_every_refusal_takes_what_the_slowest_would(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """H7: known users of any kind, locked ones and unknown ones, whoever is asked for first; to a millisecond."""
+    stored = data.draw(st.lists(st.sampled_from(STORED), min_size=1, max_size=8))
+    costs = {kind: data.draw(st.floats(0, 1.9)) for kind in sorted(set(KINDS.values()))}
+    names = data.draw(st.permutations(["nobody", "noone", *(f"u{number}" for number in range(len(stored)))]))
+    path = tmp_path_factory.getbasetemp() / "timed"
+    path.write_text("".join(f"u{number}:{secret}\n" for number, secret in enumerate(stored)))
+    path.chmod(0o600)
+    slowest = max(costs[KINDS[secret]] for secret in stored)
+    assert timed(path, costs, list(names)) == pytest.approx([slowest] * len(names), abs=0.001)
+
+
+def test_nobody_waits_for_long(users: Path) -> None:
+    """P4."""
+    assert timed(users, {("PLAIN", b""): 5.0}, ["alice", "nobody"]) == pytest.approx([5.0, 5.0], abs=0.001)
+    rewrite(users, f"alice:{{PLAIN}}x\nbob:{{PLAIN}}x\ncarol:{CRYPT}\n")
+    assert timed(users, {("CRYPT", b"$1$"): 5.0}, ["alice", "nobody", "carol"]) == pytest.approx(
+        [2.0, 2.0, 5.0], abs=0.001
+    )
+
+
+def test_so_many_kinds_are_timed(users: Path, checked: list[str]) -> None:
+    """P4: those that are much work first, and each but once, whatever versions of the file there are."""
+    lines = [f"u{rounds}:{{PBKDF2}}$1$salt${rounds}${'0' * 40}\n" for rounds in range(1, 30)]
+    users.write_text("".join(["plain:{PLAIN}x\n", *lines]))
+    file = PasswdFile(users)
+    assert not trio.run(can_log_in, file, "u1", "wrong")
+    assert checked == ["PBKDF2"] * 16
+    rewrite(users, "".join([*lines[:3], "plain:{PLAIN}x\n"]))
+    assert not trio.run(can_log_in, file, "u1", "wrong")
+    assert checked == [*["PBKDF2"] * 17, "PLAIN"]
+
+
+async def test_a_refusal_waits_without_a_thread(
+    users: Path, monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
+) -> None:
+    """P4, H7: and who is right does not wait."""
+    computed = Clock()
+    real = Secret.is_of
+
+    def is_of(secret: Secret, password: bytes) -> bool:
+        computed.now += 1.5 * (secret.scheme == "CRYPT")
+        return real(secret, password)
+
+    monkeypatch.setattr(Secret, "is_of", is_of)
+    rewrite(users, f"alice:{{PLAIN}}x\nbob:{CRYPT}\n")
+    limiter = trio.CapacityLimiter(1)
+    file = PasswdFile(users, limiter=limiter, cpu_clock=computed)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(can_log_in, file, "alice", "wrong")
+        while computed.now == 100.0 or limiter.borrowed_tokens:
+            await trio.lowlevel.checkpoint()
+        assert await can_log_in(file, "alice", "x")
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(1.4)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(nursery.child_tasks) == 1
+        mock_clock.jump(0.2)
+
+
+@pytest.mark.parametrize("make", [apop, cram])
+async def test_a_digest_is_refused_at_once(mixed: Path, checked: list[str], make: type[be.PasswordCredentials]) -> None:
+    """H7: it is the same work for every kind of secret, and nothing is timed."""
+    file = PasswdFile(mixed)
+    for user in ("plain", "hashed", "cram", "scram", "nobody"):
+        assert not await proves(file, make(user, "wrong"))
+    assert not checked
+
+
 # --- SCRAM ----------------------------------------------------------------------------------------------------------
 
 
@@ -319,7 +527,7 @@ async def test_keys_are_stored_or_derived(mixed: Path) -> None:
     assert await keys_of(file, "plain", "sha512") is None
 
 
-async def test_the_salt_of_a_user_stays(users: Path) -> None:
+async def test_the_salt_of_a_user_stays(users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody who asks twice learns more, also not whether the password has been changed; and users have their own."""
     file = PasswdFile(users)
     alice = await keys_of(file, "alice")
@@ -334,9 +542,13 @@ async def test_the_salt_of_a_user_stays(users: Path) -> None:
     assert changed.salt == alice.salt
     assert changed.stored_key != alice.stored_key
     assert len({alice.salt, bob.salt, other_hash.salt}) == 3
-    strange = await keys_of(PasswdFile(users), "alice")
+    # H7: over a restart and in other processes, too, as a stored salt does; but a name alone does not make a salt.
+    monkeypatch.chdir(users.parent)
+    assert await keys_of(PasswdFile(users.name), "alice") == changed
+    os.replace(users, users.with_name("others"))
+    strange = await keys_of(PasswdFile("others"), "alice")
     assert strange is not None
-    assert strange.salt != alice.salt  # who knows the name only cannot compute it
+    assert strange.salt != alice.salt
 
 
 @pytest.mark.parametrize(("secrets", "work"), [(["{PLAIN}x", SCRAM, CRYPT], 1), ([SCRAM, CRYPT], 0)])

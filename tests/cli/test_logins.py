@@ -84,6 +84,12 @@ def test_what_is_missing_is_said(words: tuple[str, ...], sentence: str) -> None:
         logins.authenticator(parse(*words), None)
 
 
+def test_keys_that_are_not_there(tmp_path: Path) -> None:
+    words = ("--oauth-jwks", str(tmp_path / "none"), "--oauth-issuer", "https://a.example", "--oauth-audience", "pop3")
+    with pytest.raises(Failure, match="none: no such file"):
+        logins.authenticator(parse(*words), None)
+
+
 def test_mechanisms_have_names() -> None:
     assert parse("--mechanism", "scram-sha-256").mechanism == ["SCRAM-SHA-256"]
     with pytest.raises(SystemExit):

@@ -44,10 +44,10 @@ def test_defaults() -> None:
 def test_with_certificates_and_trust(pair: tuple[str, str]) -> None:
     certificate, key = pair
     arguments = parse(
-        *("--tls-listen", "[::1]:995", "--cert", certificate, "--key", key, "--require-tls"),
+        *("--tls-listen", "[::1]:995,proxy", "--cert", certificate, "--key", key, "--require-tls"),
         *("--proxy-from", "10.0.0.0/8", "--xclient-from", "loopback", "--trust", "192.0.2.1", "--headers", "refuse"),
     )
-    assert network.addresses(arguments) == ["[::1]:995,tls"]
+    assert network.addresses(arguments) == ["[::1]:995,proxy,tls"]
     options = network.options(arguments)
     assert options["tls"] is not None
     assert options["require_tls"]
@@ -60,11 +60,14 @@ def test_with_certificates_and_trust(pair: tuple[str, str]) -> None:
     ("words", "sentence"),
     [
         (("--cert", "a"), "give one --key for each --cert"),
-        (("--tls-listen", "127.0.0.1:0"), "--tls-listen needs --cert and --key"),
+        (("--tls-listen", "127.0.0.1:0"), "begins with TLS .* needs --cert and --key"),
+        (("--listen", "127.0.0.1:0,tls"), "begins with TLS .* needs --cert and --key"),
+        (("--listen", "127.0.0.1:0,proxy"), "an address with ,proxy needs --proxy-from"),
+        (("--proxy-from", "10.0.0.0/8"), "--proxy-from needs such an address"),
         (("--require-tls",), "--require-tls needs --cert and --key"),
         (("--client-ca", "x"), "--client-ca needs --cert and --key"),
         (("--cert", "/nowhere", "--key", "/nowhere"), "/nowhere"),
-        (("--proxy-from", "10.0.0.1/8"), "--proxy-from: .*10.0.0.1/8"),
+        (("--listen", "127.0.0.1:0,proxy", "--proxy-from", "10.0.0.1/8"), "--proxy-from: .*10.0.0.1/8"),
         (("--trust", "everybody"), "--trust: .*everybody"),
     ],
 )

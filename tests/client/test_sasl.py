@@ -28,7 +28,7 @@ from trio_pop3.sansio import LocalProtocolError, RemoteProtocolError, ResponseCo
 from trio_pop3.sasl import MECHANISMS, ClientExchange, Response, ServerRejected
 from trio_pop3.sasl.mechanisms.scram_keys import derive_keys, sign
 from trio_pop3.server.options import make_options
-from trio_pop3.server.tls import tls_server_end_point
+from trio_pop3.x509 import tls_server_end_point
 
 from .helpers import GREETING, PATIENCE, Script, Turn, assert_broken, scripted
 
@@ -132,6 +132,37 @@ async def test_a_binding_that_is_kept_back(authority: Authority) -> None:
     async with secured(authority) as (client, binding):
         with pytest.raises(ReplyError):
             await client.authenticate("SCRAM-SHA-256", sasl.scram(OWNER, PASSWORD, binding=binding))
+
+
+@pytest.mark.parametrize(
+    ("offered", "taken"),
+    [
+        (list(MECHANISMS), "SCRAM-SHA-256-PLUS"),
+        (["SCRAM-SHA-1", "SCRAM-SHA-1-PLUS"], "SCRAM-SHA-1-PLUS"),
+        (["SCRAM-SHA-256", "PLAIN"], "SCRAM-SHA-256"),
+    ],
+)
+async def test_the_best_scram_there_is(
+    authority: Authority, caplog: pytest.LogCaptureFixture, offered: list[str], taken: str
+) -> None:
+    """R5802-19, R5802-20: bound to the channel wherever the server offers that, without being asked to."""
+    caplog.set_level("INFO")
+    options = make_options(tls=authority.asking, mechanisms={name: MECHANISMS[name] for name in offered})
+    with trio.fail_after(PATIENCE):
+        async with driving(Everything(), options, client=REMOTE) as far, Pop3Client(far.stream) as client:
+            await client.greeting()
+            assert client.channel_binding is None
+            await client.stls(authority.context(), NAME)
+            await client.scram(OWNER, PASSWORD)
+            await client.quit()
+            await far.done.wait()
+    assert f" method={taken} " in caplog.text
+
+
+async def test_no_scram_at_all() -> None:
+    async with scripted(capa(b"SASL PLAIN\r\n"), login=False) as (client, _):
+        with pytest.raises(LocalProtocolError, match="no SCRAM"):
+            await client.scram("u", "p")
 
 
 # --- servers that keep to a script -----------------------------------------------------------------------------------

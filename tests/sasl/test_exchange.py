@@ -11,6 +11,7 @@ import pytest
 from trio_pop3.sasl import (
     MECHANISMS,
     Malformed,
+    Mechanism,
     Response,
     SaslError,
     ServerContext,
@@ -121,3 +122,10 @@ sys.exit(str(rooms) if "trio" in sys.modules or not rooms <= {"sasl", "sansio", 
 def test_failures_have_texts_that_fit_a_reply() -> None:
     assert issubclass(Malformed, SaslError)
     assert str(Malformed()) == "malformed authentication message"
+
+
+@pytest.mark.parametrize("name", ["", "lower", "A B", "A" * 21, "CAF\u00c9"])
+def test_names_of_mechanisms(name: str) -> None:
+    """R4422-01: it stands in CAPA."""
+    with pytest.raises(ValueError, match="a mechanism's name"):
+        Mechanism(name, MECHANISMS["PLAIN"].server, "PLAIN")

@@ -15,6 +15,7 @@ from trio_pop3.backends.memory import MemoryBackend
 from trio_pop3.login import Gate, OpenGate
 from trio_pop3.server.driver import Driver
 from trio_pop3.server.options import DEFAULTS, Options
+from trio_pop3.server.peers import HostCounter
 
 USER, PASSWORD = "fred", "s3cret-Wort"
 LOGIN = b"USER fred\r\nPASS s3cret-Wort\r\n"
@@ -118,7 +119,7 @@ async def driving(
         gate=OpenGate() if gate is None else gate,
         timestamp=timestamp,
         implicit_tls=implicit_tls,
-        xclient=xclient,
+        proxy_place=HostCounter(None).place() if xclient else None,
     )
     far = Far(away, driver)
 

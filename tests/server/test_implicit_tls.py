@@ -20,7 +20,7 @@ from trio_pop3.sasl import external, scram
 from trio_pop3.server import serve
 from trio_pop3.server.options import make_options
 from trio_pop3.server.serve import Server
-from trio_pop3.server.tls import tls_server_end_point
+from trio_pop3.x509 import tls_server_end_point
 
 from .driven import calling, reason, summaries
 from .encrypted import Authority, authenticate, start_tls, stls

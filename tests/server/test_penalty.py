@@ -260,3 +260,15 @@ def network(host: str | None) -> str | None:
 
 
 TestPenaltyMachine = PenaltyMachine.TestCase
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_an_address_of_this_machine_that_a_proxy_names_is_not_exempt(host: str) -> None:
+    """H10: behind two proxies everybody may come from there."""
+    penalty = Penalty(Networks(("loopback", "unix", "192.0.2.0/24")), clock=lambda: 0.0)
+    for address, waits in ((host, True), ("192.0.2.7", False)):
+        client = ClientInfo("1", address, 1, proxied=True)
+        for _ in range(2):
+            seconds = penalty.enter(client)
+            penalty.leave(client, failed=True, pair=None)
+        assert (seconds > 0) is waits

@@ -27,7 +27,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, paddin
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_pop3.server.tls import HandshakeFailed, Tls, TlsError, TlsInfo, close, tls_server_end_point
+from trio_pop3.server.tls import HandshakeFailed, Tls, TlsError, TlsInfo, close
+from trio_pop3.x509 import tls_server_end_point
 
 Files: TypeAlias = tuple[str, str]
 Issue: TypeAlias = Callable[..., Files]
@@ -506,7 +507,7 @@ SPOILED: dict[str, tuple[Callable[[str, str, str], None], str]] = {
     ),
     "directory": (
         lambda _, key, __: become_directory(key),
-        "{key} cannot be read: Is a directory",
+        "{key} is not a regular file",
     ),
 }
 

@@ -15,7 +15,7 @@ from trio_pop3.server.serve import Server
 from .driven import calling, reason, summaries
 from .encrypted import Authority, stls
 from .helpers import LOGIN, PASSWORD, Noting, driving, mail_for_fred
-from .serving import serving
+from .serving import handling, serving
 
 BEHIND = b"XCLIENT ADDR=198.51.100.9 PORT=4000 SESSION=abc123 TTL=5"
 V1 = b"PROXY TCP4 198.51.100.9 203.0.113.1 4000 110\r\n"
@@ -125,3 +125,20 @@ async def test_guesses_are_counted_for_the_client_behind(autojump_clock: trio.te
     assert await guess(b"198.51.100.9", "wrong") == 0
     assert await guess(b"198.51.100.9", "other") == pytest.approx(2)
     assert await guess(b"198.51.100.10", PASSWORD) == 0
+
+
+async def test_clients_behind_a_proxy_are_counted_as_who_they_are() -> None:
+    """I4, H10: a proxy has no share of its own, and one client behind it cannot use up that of the others."""
+    options = make_options(xclient_from=Networks(("loopback",)), max_connections_per_host=1)
+    server = Server(mail_for_fred(), options)
+    async with handling(server) as running, running.client() as first, running.client() as second:
+        for client in (first, second):
+            assert (await client.line()).startswith(b"+OK [XCLIENT]")
+        assert await first.ask(b"XCLIENT ADDR=198.51.100.7") == b"+OK updated\r\n"
+        assert (await second.ask(b"XCLIENT ADDR=198.51.100.7")).startswith(b"-ERR [SYS/TEMP] too many connections")
+        assert await second.rest() == b""
+        async with running.client() as third:
+            await third.line()
+            assert await third.ask(b"XCLIENT ADDR=198.51.100.8") == b"+OK updated\r\n"
+            assert len(server._hosts) == 2
+    assert len(server._hosts) == 0

@@ -23,6 +23,7 @@ class CertificateUsers:
 
     Args:
         name: "email" (the subject alternative name, or else the subject's e-mail address) or "common-name".
+        known: whether there is such a user; a certificate of anybody else is not accepted. None accepts every name.
         users: fingerprints (SHA-256, lower-case hex) and their users. If it is given, no other certificate counts, and
             what stands in them does not matter.
 
@@ -31,10 +32,17 @@ class CertificateUsers:
 
     login_methods: Final = frozenset({"EXTERNAL"})
 
-    def __init__(self, name: str = "email", *, users: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str = "email",
+        *,
+        known: Callable[[str], bool] | None = None,
+        users: Mapping[str, str] | None = None,
+    ) -> None:
         if name not in NAMES:
             raise ValueError(f"name must be one of {', '.join(NAMES)}, not {name!r}")
         self._names: Final = NAMES[name]
+        self._known: Final = known
         self._users: Final = None if users is None else dict(users)
 
     async def authenticate(self, credentials: Credentials, client: ClientInfo) -> str:
@@ -47,6 +55,6 @@ class CertificateUsers:
         else:
             names = self._names(certificate)
             user = names[0] if len(names) == 1 else None
-        if not user:
+        if not user or not (self._known is None or self._known(user)):
             raise AuthenticationFailed
         return user

@@ -85,7 +85,8 @@ class Pam:
         if code in _REFUSALS:
             raise AuthenticationFailed
         if code != _SUCCESS:
-            logger.error("PAM service %s, user %r: %s (%d)", self._service, credentials.user, reason, code)
+            # Not the name: people type passwords there.
+            logger.error("PAM service %s: %s (%d)", self._service, reason, code)
             raise TemporaryFailure
         self._good.remember(credentials)
         return credentials.user

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any, Final
 
 from ..auth import PasswdFile
@@ -23,7 +24,9 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--passwd-file", metavar="FILE", help="lines name:{SCHEME}secret, as Dovecot's passwd-file")
     group.add_argument("--dovecot-auth", metavar="SOCKET", help="ask the auth-client socket of a Dovecot")
     group.add_argument("--pam", metavar="SERVICE", help="ask PAM, as this service (extra: pam)")
-    group.add_argument("--oauth-jwks", metavar="URL", help="accept tokens signed by these keys (extra: oauth)")
+    group.add_argument(
+        "--oauth-jwks", metavar="URL", help="accept tokens signed by these keys; or a file (extra: oauth)"
+    )
     group.add_argument("--oauth-issuer", metavar="URL", help="who must have issued them")
     group.add_argument("--oauth-audience", metavar="NAME", help="for whom they must be")
     group.add_argument("--oauth-introspect", metavar="URL", help="ask this endpoint about tokens (extra: oauth)")
@@ -32,7 +35,9 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--oauth-claim", metavar="NAME", help="of a token, the user (default: email; username if asked)")
     group.add_argument("--oauth-scope", metavar="SCOPE", default="", help="a token must have")
     group.add_argument(
-        "--client-ca", metavar="FILE", help="ask for TLS client certificates of these authorities, for EXTERNAL"
+        "--client-ca",
+        metavar="FILE",
+        help="ask for TLS client certificates of these authorities; with a users file, its users' only",
     )
     group.add_argument(
         "--certificate-name", choices=NAMES, default="email", help="what in them is the user (default: email)"
@@ -51,15 +56,25 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 def authenticator(arguments: argparse.Namespace, passwd_file: str | None) -> Authenticator:
     """Everything that was asked for, as one. Raises Failure."""
     found: list[Authenticator] = []
+    known: Callable[[str], bool] | None = None
     if passwd_file is not None:
-        found.append(layout.open_users(passwd_file))
-    for make in (_dovecot, _pam, _signed_tokens, _introspected_tokens, _certificates):
+        users = layout.open_users(passwd_file)
+        found.append(users)
+        known = users.knows
+    for make in (_dovecot, _pam, _signed_tokens, _introspected_tokens):
         try:
             found.extend(make(arguments))
         except _NO_EXTRA as failure:
             raise Failure(str(failure), 2) from None
+        except OSError as failure:
+            raise Failure(f"{failure.filename}: {reason(failure)}") from None
+    if arguments.client_ca is not None:
+        found.append(CertificateUsers(arguments.certificate_name, known=known))
     if not found:
-        raise Failure("say who may log in: --passwd-file, --dovecot-auth, --pam, --oauth-jwks or --client-ca", 2)
+        raise Failure(
+            "say who may log in: --passwd-file, --dovecot-auth, --pam, --oauth-jwks, --oauth-introspect or --client-ca",
+            2,
+        )
     return found[0] if len(found) == 1 else FirstOf(*found)
 
 
@@ -120,10 +135,6 @@ def _introspected_tokens(arguments: argparse.Namespace) -> list[Authenticator]:
             **_claim(arguments, "username"),
         )
     ]
-
-
-def _certificates(arguments: argparse.Namespace) -> list[Authenticator]:
-    return [] if arguments.client_ca is None else [CertificateUsers(arguments.certificate_name)]
 
 
 def _read(path: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ..rules import Headers
 from ..server import Networks, Pop3Listener, Tls, TlsError, open_listeners
-from ..server.listeners import close_all
+from ..server.listeners import close_all, split_options
 from .failure import Failure, reason
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:1110"
@@ -23,7 +23,10 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "that begin with a header of the PROXY protocol.",
     )
     listening.add_argument(
-        "--listen", metavar="ADDRESS", action="append", help=f"may be repeated (default: {DEFAULT_ADDRESS})"
+        "--listen",
+        metavar="ADDRESS",
+        action="append",
+        help=f"may be repeated (default: {DEFAULT_ADDRESS})",
     )
     listening.add_argument(
         "--tls-listen", metavar="ADDRESS", action="append", help="connections begin with TLS; may be repeated"
@@ -64,6 +67,11 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 def options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `serve` that these options stand for. Raises Failure."""
+    asked = [split_options(address)[1] for address in addresses(arguments)]
+    if any("tls" in options for options in asked) and not arguments.cert:
+        raise Failure("an address that begins with TLS (--tls-listen, or ,tls) needs --cert and --key", 2)
+    if any("proxy" in options for options in asked) != bool(arguments.proxy_from):
+        raise Failure("an address with ,proxy needs --proxy-from, and --proxy-from needs such an address", 2)
     chosen: dict[str, Any] = {
         "tls": certificates(arguments),
         "require_tls": arguments.require_tls,
@@ -90,7 +98,7 @@ def certificates(arguments: argparse.Namespace) -> Tls | None:
     if len(arguments.cert) != len(arguments.key):
         raise Failure("give one --key for each --cert, in the same order", 2)
     if not arguments.cert:
-        for option in ("tls_listen", "require_tls", "client_ca"):
+        for option in ("require_tls", "client_ca"):
             if getattr(arguments, option):
                 raise Failure(f"--{option.replace('_', '-')} needs --cert and --key", 2)
         return None

@@ -65,6 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise Failure("name a DIR to serve, or --maildir and a way to log in, such as --passwd-file", 2)
     options = _options(arguments)
     logging.basicConfig(level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    for library in ("httpx2", "httpcore2"):
+        # Their logs show whole URLs and headers, and with them what belongs to nobody else.
+        logging.getLogger(library).setLevel(logging.WARNING)
     _raise_file_limit()
     try:
         trio.run(_serve, arguments, options)

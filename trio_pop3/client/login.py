@@ -32,8 +32,9 @@ from ..sansio import (
 )
 from ..sansio.listings import parse_capabilities
 from ..sansio.writers import write_command
-from ..sasl import MECHANISMS, ClientExchange, Response, ServerRejected
+from ..sasl import MECHANISMS, ClientExchange, Response, ServerRejected, scram
 from ..sasl.saslprep import saslprep
+from ..x509 import tls_server_end_point
 from .wire import ReplyError, Wire, text_of
 
 # RFC 2449 section 5 allows lines of 512 octets; servers announce twenty or so.
@@ -153,6 +154,31 @@ class LoginClient(Wire):
             self._broken = False
             if isinstance(event, Err):
                 raise ReplyError(event)
+
+    @property
+    def channel_binding(self) -> tuple[str, bytes] | None:
+        """What ties a SCRAM login to this very TLS connection's server (RFC 5929 section 4); None without TLS."""
+        if not isinstance(self._stream, trio.SSLStream):
+            return None
+        data = tls_server_end_point(self._stream.getpeercert(binary_form=True))
+        return None if data is None else ("tls-server-end-point", data)
+
+    async def scram(self, user: str, password: str, *, authzid: str = "") -> None:
+        """Log in without showing the password, by the best of SCRAM that both sides know (RFC 5802, RFC 7677).
+
+        Over TLS it is bound to the channel if the server offers that, so that nobody can stand between. Raises
+        LocalProtocolError if the server offers no SCRAM, and as `authenticate` does.
+        """
+        if self._capabilities is None:
+            await self.capa()
+        assert self._capabilities is not None
+        offered, binding = self._capabilities.get("SASL", ()), self.channel_binding
+        for hash_name, name in (("sha256", "SCRAM-SHA-256"), ("sha1", "SCRAM-SHA-1")):
+            plus = binding is not None and f"{name}-PLUS" in offered
+            if plus or name in offered:
+                exchange = scram(user, password, hash_name=hash_name, authzid=authzid, binding=binding, plus=plus)
+                return await self.authenticate(f"{name}-PLUS" if plus else name, exchange)
+        raise LocalProtocolError("the server offers no SCRAM")
 
     async def _begin(self, mechanism: str, response: Response) -> Event:
         """AUTH, with the initial response if it fits and the server is known to take one (RFC 5034 section 4)."""

@@ -1,4 +1,4 @@
-"""SASL mechanisms without I/O, both sides of each (RFC 4422). Standard library only."""
+"""SASL mechanisms without I/O, both sides of each (RFC 4422); `exchange` says how they work. Standard library only."""
 
 from __future__ import annotations
 

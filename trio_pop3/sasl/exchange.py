@@ -14,13 +14,16 @@ Neither does I/O, keeps time or has randomness of its own: that comes with the c
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from ..credentials import ClientCertificate, Credentials, ScramKeys
+
+_NAME: Final = re.compile(r"[A-Z0-9_-]{1,20}")
 
 
 class SaslError(Exception):
@@ -120,6 +123,8 @@ class Mechanism:
         default: offered unless told otherwise.
         binding: needs TLS channel binding data (-PLUS).
         certificate: needs a client certificate.
+
+    Raises ValueError for another name.
     """
 
     name: str
@@ -131,6 +136,10 @@ class Mechanism:
     default: bool = True
     binding: bool = False
     certificate: bool = False
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"a mechanism's name has 1 to 20 characters of A-Z, 0-9, - and _: {self.name!r}")
 
     def start(self, context: ServerContext, initial: bytes | None) -> ServerExchange:
         """The server's side of one exchange; `initial` is the initial response, None if there was none.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..credentials import PasswordCredentials
 from .exchange import Malformed, Rejected
 from .saslprep import saslprep
 
@@ -33,6 +34,11 @@ def prepare(text: str) -> str:
     if not prepared:
         raise Rejected("empty name or password")
     return prepared
+
+
+def password_credentials(user: str, password: str, authzid: str = "") -> PasswordCredentials:
+    """A name and a password, prepared; `authzid` is already. Raises Rejected."""
+    return PasswordCredentials(prepare(user), prepare(password), authzid=authzid, as_sent=password)
 
 
 def prepare_authzid(text: str) -> str:

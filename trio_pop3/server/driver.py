@@ -12,13 +12,14 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from typing import Final
 
 import trio
 
 from ..backend import Backend, ClientInfo
 from ..login import Gate
-from ..replies import BodyBroken, Multiline
+from ..replies import BodyBroken, Multiline, Reply
 from ..sansio import (
     NEED_DATA,
     BadCommand,
@@ -31,10 +32,12 @@ from ..sansio import (
     ResponseCode,
     Role,
     State,
+    Xclient,
 )
 from ..session import Session
 from .containment import concerns_others
 from .options import Options
+from .peers import Place
 from .tls import HandshakeFailed
 from .tls import close as close_tls
 
@@ -56,7 +59,12 @@ _FAREWELL_OCTETS: Final = 256 * 1024
 _LOGGED_OUT: Final = (State.AUTHORIZATION, State.USER_GIVEN)
 _TO_ANSWER: Final = (Command, BadCommand)
 _PLAIN: Final = re.compile(r"[\x21\x23-\x26\x28-\x3c\x3e-\x7e]+")
+TOO_MANY: Final = Err("too many connections from your address", ResponseCode.SYS_TEMP)
 TOO_SLOW: Final = Err("the mail store takes too long", ResponseCode.SYS_TEMP)
+
+
+# What is done aside holds the interpreter's lock: several at a time would get in each other's way, and in ours.
+_ASIDE: Final = trio.CapacityLimiter(1)
 
 
 class Phase(Enum):
@@ -85,7 +93,7 @@ class Driver:
         gate: what all connections know together of logins.
         timestamp: for APOP; None is no APOP.
         implicit_tls: the connection begins with a TLS handshake.
-        xclient: the peer is a proxy that may name another client.
+        proxy_place: the peer is a proxy that may name another client by XCLIENT, who is then counted here.
     """
 
     def __init__(
@@ -98,13 +106,14 @@ class Driver:
         gate: Gate,
         timestamp: str | None = None,
         implicit_tls: bool = False,
-        xclient: bool = False,
+        proxy_place: Place | None = None,
     ) -> None:
         rules = options.rules
         self._transport = stream
         self._stream: trio.abc.Stream = stream
         self._options = options
         self._implicit_tls = implicit_tls
+        self._proxy_place = proxy_place
         self._secure: trio.SSLStream[trio.abc.Stream] | None = None
         self._connection = Pop3Connection(
             Role.SERVER, profile=rules.profile, space_in_user=rules.space_in_user, utf8_user=rules.utf8
@@ -115,10 +124,10 @@ class Driver:
             rules,
             gate=gate,
             timestamp=timestamp,
-            xclient=xclient,
+            xclient=proxy_place is not None,
             checkpoint=trio.lowlevel.checkpoint,
             shielded=self._shielded,
-            aside=trio.to_thread.run_sync,
+            aside=partial(trio.to_thread.run_sync, limiter=_ASIDE),
         )
         self._timeouts = {
             Phase.HANDSHAKE: options.tls_timeout,
@@ -260,7 +269,10 @@ class Driver:
         self._connection.receive_data(await self._stream.receive_some(_RECEIVE_OCTETS))
 
     async def _answer(self, event: Command | BadCommand) -> None:
+        before = self._session.client
         reply = await self._session.respond(event)
+        if self._proxy_place is not None and self._session.client is not before and isinstance(event, Xclient):
+            reply = self._counted(self._proxy_place, reply)
         if not isinstance(reply, Multiline):
             self._out += self._connection.send(reply)
             return
@@ -281,6 +293,13 @@ class Driver:
             raise BodyBroken from None
         finally:
             await reply.aclose()
+
+    def _counted(self, place: Place, reply: Reply) -> Reply:
+        """The reply to an XCLIENT, once its client is counted with the others of its host."""
+        if place.move(self._session.client):
+            return reply
+        self._session.ended = "too many connections from its host"
+        return TOO_MANY
 
     async def _flush(self) -> None:
         """Write what is due. Each 64 KiB must be taken before the write deadline."""

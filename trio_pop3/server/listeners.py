@@ -111,14 +111,14 @@ async def close_all(listeners: Iterable[Pop3Listener | trio.SocketListener]) -> 
 
 
 async def _open(specification: str, backlog: int | None) -> list[Pop3Listener]:
-    address, options = _split(specification)
+    address, options = split_options(specification)
     listeners = await _open_address(address, backlog)
     for listener in listeners:
         listener.tls, listener.proxy = "tls" in options, "proxy" in options
     return listeners
 
 
-def _split(specification: str) -> tuple[str, set[str]]:
+def split_options(specification: str) -> tuple[str, set[str]]:
     """An address, and what stands behind it."""
     options: set[str] = set()
     while (option := specification.rpartition(",")[2]) in ("tls", "proxy") and option != specification:

@@ -74,6 +74,8 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value!r}")
+        if self.tls is not None and not isinstance(self.tls, Tls):
+            raise TypeError(f"tls must be a Tls, not {type(self.tls).__name__}")
         if self.rules.require_tls and self.tls is None:
             raise ValueError("require_tls needs tls, a certificate and its key")
 

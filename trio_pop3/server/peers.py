@@ -62,6 +62,32 @@ class HostCounter:
     def __len__(self) -> int:
         return len(self._counts)
 
+    def place(self) -> Place:
+        """For one connection."""
+        return Place(self)
+
     @staticmethod
     def _key(client: ClientInfo) -> str | None:
         return None if client.loopback or client.host is None else responsible(client.host)
+
+
+class Place:
+    """Where one connection is counted: nowhere, or under one host, which a proxy may name only later."""
+
+    def __init__(self, hosts: HostCounter) -> None:
+        self._hosts: Final = hosts
+        self._client: ClientInfo | None = None
+
+    def move(self, client: ClientInfo) -> bool:
+        """Count the connection for this client from now on; False, and nowhere, if its host has its share already."""
+        self.leave()
+        if not self._hosts.enter(client):
+            return False
+        self._client = client
+        return True
+
+    def leave(self) -> None:
+        """Count it no more. Does nothing the second time."""
+        client, self._client = self._client, None
+        if client is not None:
+            self._hosts.leave(client)

@@ -10,6 +10,7 @@ from typing import Final
 from ..backend import ClientInfo
 from .networks import Networks, responsible
 
+_THIS_MACHINE: Final = Networks(("loopback",))
 # Seconds, by failures known. Dovecot's: short enough that no mail client gives up on a user who is not to blame.
 _DELAYS: Final = (0.0, 2.0, 4.0, 8.0, 15.0)
 # Failures are forgotten so many seconds after the last one. In that time a guesser who does not care gets sixty guesses
@@ -64,7 +65,7 @@ class Penalty:
 
     def enter(self, client: ClientInfo) -> float:
         """An attempt begins: the seconds to wait before its credentials are looked at. Pair it with `leave`."""
-        if client.host in self._exempt:
+        if self._is_exempt(client):
             return _DELAYS[0]
         self._forget()
         network = responsible(client.host)
@@ -80,7 +81,7 @@ class Penalty:
         `failed`: the credentials were wrong. `pair`: what tells the same wrong credentials from others, if that is
         known (`Credentials.fingerprint`); without it each failure counts. Raises KeyError if none has entered.
         """
-        if client.host in self._exempt:
+        if self._is_exempt(client):
             return
         network = responsible(client.host)
         self._in_flight[network] -= 1
@@ -89,6 +90,10 @@ class Penalty:
         if failed:
             self._forget()
             self._failed(self._records.get(network) or _Record(), network, pair)
+
+    def _is_exempt(self, client: ClientInfo) -> bool:
+        # Behind two proxies everybody may come from 127.0.0.1, and is not on this machine for that.
+        return client.host in self._exempt and not (client.proxied and client.host in _THIS_MACHINE)
 
     def _failed(self, record: _Record, network: str, pair: bytes | None) -> None:
         if pair is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -41,20 +41,11 @@ async def read_header(
 
 
 def _behind(proxy: ClientInfo, header: ProxyHeader) -> ClientInfo:
-    """The client that the header names. It is not on this machine, whatever its address: its octets came by a proxy."""
-    if header.local or header.source is None or header.destination is None:
-        return proxy
-    (host, port), (local_host, local_port) = header.source, header.destination
-    return replace(
-        proxy,
-        host=host,
-        port=port,
-        local_host=local_host,
-        local_port=local_port,
-        loopback=False,
-        tls=header.tls,
-        tls_version=header.tls_version,
-        cipher=header.cipher,
-        server_name=header.server_name,
-        proxy_session=None if header.unique_id is None else header.unique_id.decode("ascii", "backslashreplace"),
-    )
+    """The client that the header names, or one that it does not name: it is not on this machine in any case."""
+    said: dict[str, Any] = {"loopback": False, "proxied": True, "tls": header.tls}
+    if header.source is not None and header.destination is not None:
+        (said["host"], said["port"]), (said["local_host"], said["local_port"]) = header.source, header.destination
+    if header.unique_id is not None:
+        # Any octets; a line end in it would begin a new line in a log.
+        said["proxy_session"] = header.unique_id.decode("latin-1").encode("unicode_escape").decode("ascii")
+    return replace(proxy, tls_version=header.tls_version, cipher=header.cipher, server_name=header.server_name, **said)

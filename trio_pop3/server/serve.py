@@ -17,22 +17,21 @@ import trio
 from ..backend import Backend, ClientInfo, login_methods
 from ..languages import Language
 from ..rules import DEFAULT_MECHANISMS, Headers, Rules
-from ..sansio import Err, Pop3Connection, Profile, ResponseCode, Role
+from ..sansio import Pop3Connection, Profile, Role
 from ..sasl import MECHANISMS, Mechanism
 from .containment import concerns_others
-from .driver import Driver
+from .driver import TOO_MANY, Driver
 from .gate import LoginGate
 from .listeners import Pop3Listener, close_all, open_listeners, open_tcp
 from .networks import Networks
 from .options import DEFAULTS, Options, descriptors_allow, make_options
-from .peers import HostCounter, client_info
+from .peers import HostCounter, Place, client_info
 from .penalty import Penalty
 from .proxied import ProxyHeaderMissing, read_header
 from .tls import Tls, TlsError
 
 logger = logging.getLogger("trio_pop3.server")
 
-TOO_MANY: Final = Err("too many connections from your address", ResponseCode.SYS_TEMP)
 _REFUSAL_SECONDS: Final = 5.0
 # Places of which it is worth saying at the start that there are no more.
 _FEW: Final = 100
@@ -70,13 +69,17 @@ class Server:
             except ProxyHeaderMissing as failure:
                 logger.warning("session %s: closed a connection from %s: %s", peer.session, peer.peer, failure)
                 return
-            if self._hosts.enter(client):
-                try:
-                    await self._run(listener, transport, client, peer)
-                finally:
-                    self._hosts.leave(client)
-            else:
-                await self._refuse(listener, transport, client)
+            place = self._hosts.place()
+            # A client that came through the PROXY protocol is not the proxy.
+            xclient = client is peer and peer.host in self._options.xclient_from
+            try:
+                # A proxy is counted as whom it speaks for, once it has said so.
+                if xclient or place.move(client):
+                    await self._run(listener, transport, client, place if xclient else None)
+                else:
+                    await self._refuse(listener, transport, client)
+            finally:
+                place.leave()
         except BaseException as failure:  # noqa: ASYNC103 - what concerns others is raised again
             if (more := concerns_others(failure)) is not None:
                 raise more from None  # noqa: ASYNC104 - this is it
@@ -96,7 +99,7 @@ class Server:
         return await read_header(stream, peer, self._options.proxy_timeout)
 
     async def _run(
-        self, listener: Pop3Listener, stream: trio.abc.HalfCloseableStream, client: ClientInfo, peer: ClientInfo
+        self, listener: Pop3Listener, stream: trio.abc.HalfCloseableStream, client: ClientInfo, place: Place | None
     ) -> None:
         rules = self._options.rules
         driver = Driver(
@@ -107,8 +110,7 @@ class Server:
             gate=self._gate,
             timestamp=f"<{secrets.token_hex(16)}@{rules.hostname}>" if rules.apop else None,
             implicit_tls=listener.tls,
-            # A client that came through the PROXY protocol is not the proxy.
-            xclient=client is peer and peer.host in self._options.xclient_from,
+            proxy_place=place,
         )
         self._drivers.add(driver)
         try:
@@ -344,15 +346,21 @@ async def _serve(
 
 async def _watch(tls: Tls, interval: float) -> None:
     """Load certificates whose files have changed. Runs until cancelled, and holds nothing."""
+    complaint = ""
     while True:
         await trio.sleep(interval)
-        if tls.changed():
-            try:
-                tls.reload()
-            except TlsError as failure:
-                logger.error("the certificates in use stay: %s", failure)
-            else:
-                logger.info("certificates loaded again")
+        if not tls.changed():
+            continue
+        try:
+            tls.reload()
+        except TlsError as failure:
+            # Tried again every time, and complained of once.
+            if str(failure) != complaint:
+                complaint = str(failure)
+                logger.error("the certificates in use stay: %s", complaint)
+        else:
+            complaint = ""
+            logger.info("certificates loaded again")
 
 
 async def _listeners(

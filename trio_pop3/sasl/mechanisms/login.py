@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from ...credentials import PasswordCredentials
 from ..exchange import ClientExchange, Response, ServerContext, ServerExchange, challenge, last, verify
-from ..text import decode_text, encode_text, prepare
+from ..text import decode_text, encode_text, password_credentials
 
 
 def login_server(context: ServerContext, message: bytes) -> ServerExchange:
     """Asks for a name, then for a password, whatever the name was."""
     user = yield from challenge(b"Username:")
     password = yield from challenge(b"Password:")
-    return (yield from verify(PasswordCredentials(prepare(decode_text(user)), prepare(decode_text(password)))))
+    return (yield from verify(password_credentials(decode_text(user), decode_text(password))))
 
 
 def login(user: str, password: str) -> ClientExchange:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ...credentials import PasswordCredentials
 from ..exchange import ClientExchange, Malformed, ServerContext, ServerExchange, last, verify
-from ..text import decode_text, encode_text, prepare, prepare_authzid
+from ..text import decode_text, encode_text, password_credentials, prepare_authzid
 
 
 def plain_server(context: ServerContext, message: bytes) -> ServerExchange:
@@ -13,8 +12,7 @@ def plain_server(context: ServerContext, message: bytes) -> ServerExchange:
     if len(parts) != 3:
         raise Malformed
     authzid, user, password = map(decode_text, parts)
-    credentials = PasswordCredentials(prepare(user), prepare(password), authzid=prepare_authzid(authzid))
-    return (yield from verify(credentials))
+    return (yield from verify(password_credentials(user, password, prepare_authzid(authzid))))
 
 
 def plain(user: str, password: str, authzid: str = "") -> ClientExchange:
