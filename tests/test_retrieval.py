@@ -410,8 +410,12 @@ def test_a_header_without_end_is_bounded() -> None:
         session.login()
         sent = session.body("RETR 1")
         assert [len(sent)] == listed(session)
-        assert sent[:MAX_HEADER].isascii()
-        assert sent.endswith(canon(line * 1000))
+        # Of the first 256 KiB so much is rewritten as can be in time; the rest of them is left out.
+        head, found, tail = sent.partition(canon(line))
+        assert found
+        assert head.isascii()
+        assert 0 < len(head) < MAX_HEADER
+        assert len(tail) >= 999 * len(canon(line))
 
 
 def test_what_is_behind_a_header_in_ascii_is_not_touched() -> None:

@@ -282,3 +282,11 @@ def test_long_headers_take_time_in_proportion(name: str, unit: str) -> None:
     size = MAX_HEADER // len(unit.encode())
     header = f"{name}: {unit * size}\u00e9\r\n\r\n".encode()
     assert surrogate_header(header).isascii()
+
+
+def test_what_would_take_long_is_left_out() -> None:
+    """P4: a header that was made to take long must not take long; a field that fits behind it is still there."""
+    much = "\u00e9," * 8000
+    assert rewritten(f"From: {much}", "Subject: \u00e9", f"To: {much}", "X: y") == ["Subject: =?utf-8?b?w6k=?=", "X: y"]
+    many = rewritten(*["Subject: \u00e9"] * 10_000)
+    assert 1000 < len(many) < 2000

@@ -43,9 +43,9 @@ _WORD_OCTETS: Final = 45
 
 _WORD: Final = re.compile(r"[ \t]+[^ \t]+")
 _LINE_OCTETS: Final = 76
-# A field that is rewritten costs a millisecond or two for each KiB. A longer one was made to cost more, or is a list of
-# hundreds of recipients, and is left out.
-_FIELD_OCTETS: Final = 16 * 1024
+# Rewriting takes a millisecond or two for each KiB. Headers need a few of them; what does not fit was made to take
+# long, or is a list of hundreds of recipients, and is left out.
+_REWRITTEN_OCTETS: Final = 16 * 1024
 # A line must not exceed 998 octets (RFC 5322 section 2.1.1), and a word longer than this cannot be folded.
 _UNFOLDABLE: Final = 900
 
@@ -116,13 +116,19 @@ def surrogate_header(header: bytes) -> bytes:
     """The header section of a surrogate, in ASCII.
 
     A section in ASCII is returned as it is. Otherwise fields in ASCII are kept octet for octet, others are rewritten
-    or, if they cannot be, left out, and so are signatures, which no longer hold. The order stays, and so does the end:
+    or, if they cannot be, left out, and so is what would take long to rewrite. The order stays, and so does the end:
     the blank line, or the lack of it, or of any line end. Never raises; octets that are no UTF-8 are shown as U+FFFD.
     """
     if not needs_utf8(header):
         return header
-    kept = b"".join(_rewritten(field) for field in _FIELD.findall(header))
-    end = _line_end(header)
+    fields, left = [], _REWRITTEN_OCTETS
+    for field in _FIELD.findall(header):
+        if field.isascii():
+            fields.append(field)
+        elif len(field) <= left:
+            left -= len(field)
+            fields.append(_rewritten(field))
+    kept, end = b"".join(fields), _line_end(header)
     while not end and (superfluous := _line_end(kept)):
         kept = kept.removesuffix(superfluous)
     return kept or end
@@ -138,10 +144,8 @@ def _rewritten(field: bytes) -> bytes:
     match = _NAME.match(field)
     name = b"" if match is None else match[1]
     key = name.lower()
-    if field.isascii():
-        return field
     rewrite = _REWRITERS.get(key)
-    if match is None or rewrite is None or len(field) > _FIELD_OCTETS:
+    if match is None or rewrite is None:
         return b""
     end = _line_end(field)
     text = field[match.end() : len(field) - len(end)].decode("utf-8", "replace")
