@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
 import trio
 import trio.testing
 
-from trio_pop3.auth.threads import Checkers
+from trio_pop3.auth.threads import Checkers, processors_to_spare
 from trio_pop3.backend import TemporaryFailure
 
 
@@ -52,3 +53,10 @@ async def test_an_abandoned_thread_keeps_its_token() -> None:
 def test_a_number_out_of_range() -> None:
     with pytest.raises(ValueError, match="most_waiting"):
         Checkers(trio.CapacityLimiter(1), -1)
+
+
+@pytest.mark.parametrize(("processors", "threads"), [(1, 1), (2, 1), (8, 7)])
+def test_one_processor_is_left(monkeypatch: pytest.MonkeyPatch, processors: int, threads: int) -> None:
+    """P4: hashing must not take what the event loop needs."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(processors)))
+    assert processors_to_spare() == threads

@@ -26,7 +26,7 @@ from ..keys import lasting_key
 from .cache import GoodLogins
 from .kdf import SCRAM_SCHEMES, derive_scram
 from .schemes import HASHERS, SCHEMES, BadSecret, Secret, parse_secret
-from .threads import Checkers
+from .threads import Checkers, processors_to_spare
 
 logger = logging.getLogger("trio_pop3.auth")
 
@@ -162,9 +162,9 @@ class PasswdFile:
     users of the old one stay. So they do while the file is being written: what was put in its place by a rename, as
     `trio-pop3 user` does, counts at once; what was written in place counts when it is a second old.
 
-    Hashing runs in as many threads as there are processors; what more wait is bounded. A password that was good is not
-    hashed again for a while, unless what is stored for the user has changed. Every wrong password is refused after the
-    time that the slowest kind of secret in the file takes (2 seconds at most), whoever it was tried for.
+    Hashing runs in as many threads as there are processors but one; what more wait is bounded. A password that was good
+    is not hashed again for a while, unless what is stored for the user has changed. Every wrong password is refused
+    after the time that the slowest kind of secret in the file takes (2 seconds at most), whoever it was tried for.
 
     Users whose password is stored as it is are shown a SCRAM salt that is made of their name and of a key which lasts
     (`trio_pop3.keys.lasting_key`): a salt that changed with each start would tell them from those whose salt is stored.
@@ -188,7 +188,7 @@ class PasswdFile:
         cpu_clock: Callable[[], float] = time.thread_time,
     ) -> None:
         self._path: Final = os.fspath(path)
-        self._checkers: Final = Checkers(limiter or trio.CapacityLimiter(os.cpu_count() or 1), _MOST_WAITING)
+        self._checkers: Final = Checkers(limiter or trio.CapacityLimiter(processors_to_spare()), _MOST_WAITING)
         self._good: Final = GoodLogins(cache_seconds, clock=clock)
         self._costs: Final = _Costs(cpu_clock)
         self._salt_key: Final = lasting_key(f"salts of {os.path.abspath(self._path)}")

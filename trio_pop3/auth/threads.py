@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -10,6 +11,11 @@ import trio
 from ..backend import TemporaryFailure
 
 T = TypeVar("T")
+
+
+def processors_to_spare() -> int:
+    """How many threads may hash at a time: one processor is left for those who are logged in, if there is another."""
+    return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
 class Checkers:
