@@ -527,6 +527,19 @@ async def test_keys_are_stored_or_derived(mixed: Path) -> None:
     assert await keys_of(file, "plain", "sha512") is None
 
 
+@pytest.mark.parametrize(
+    ("stored", "salted"),
+    [("pass\u00adword", "password"), ("\u2168", "IX"), ("caf\u00e9", "caf\u00e9"), ("\u0007bell", "\u0007bell")],
+    ids=["soft hyphen", "roman numeral", "composed", "cannot be prepared"],
+)
+async def test_keys_are_those_of_the_prepared_password(users: Path, stored: str, salted: str) -> None:
+    """R5802-22: clients prepare what they prove, so a password kept as somebody typed it has to be prepared, too."""
+    rewrite(users, f"alice:{{PLAIN}}{stored}\n")
+    keys = await keys_of(PasswdFile(users), "alice")
+    assert keys is not None
+    assert keys == derive_scram(salted.encode(), "sha256", keys.salt, keys.iterations)
+
+
 async def test_the_salt_of_a_user_stays(users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody who asks twice learns more, also not whether the password has been changed; and users have their own."""
     file = PasswdFile(users)

@@ -243,7 +243,8 @@ async def test_connection_that_cannot_be_named(
                     assert await client.rest() == b""
         async with running.client() as client:
             assert (await client.line()).startswith(b"+OK")
-    assert ("this should not have happened" in caplog.text) is isinstance(failure, RuntimeError)
+    assert ("this should not have happened: RuntimeError\n" in caplog.text) is isinstance(failure, RuntimeError)
+    assert "a bug" not in caplog.text
 
 
 async def test_sessions_have_names_of_their_own(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from ..credentials import ScramKeys
+from ..sasl.mechanisms.scram_keys import derive_from_octets
 from .stored import BadSecret, Scheme, unbase64, unhex
 
 _SALT_OCTETS: Final = 16
@@ -178,10 +179,8 @@ def parse_scram(stored: bytes, hash_name: str) -> ScramKeys:
 
 
 def derive_scram(password: bytes, hash_name: str, salt: bytes, iterations: int = SCRAM_ITERATIONS) -> ScramKeys:
-    """The keys of a password (RFC 5802 section 3). Slow on purpose."""
-    salted = hashlib.pbkdf2_hmac(hash_name, password, salt, iterations)
-    client_key, server_key = (hmac.digest(salted, name, hash_name) for name in (b"Client Key", b"Server Key"))
-    return ScramKeys(salt, iterations, hashlib.new(hash_name, client_key).digest(), server_key)
+    """The keys of a password, which is not prepared here (RFC 5802 section 3). Slow on purpose."""
+    return derive_from_octets(password, salt, iterations, hash_name)
 
 
 def hash_scram_sha256(password: bytes) -> str:

@@ -23,6 +23,7 @@ import trio
 from ..backend import AuthenticationFailed, ClientInfo, TemporaryFailure
 from ..credentials import ApopCredentials, CramMd5Credentials, Credentials, PasswordCredentials, ScramKeys
 from ..keys import lasting_key
+from ..sasl.saslprep import saslprep
 from .cache import GoodLogins
 from .kdf import SCRAM_SCHEMES, derive_scram
 from .schemes import HASHERS, SCHEMES, BadSecret, Secret, parse_secret
@@ -354,7 +355,15 @@ class PasswdFile:
     def _derived(self, user: str, hash_name: str, password: str) -> ScramKeys:
         octets = f"{hash_name}:{user}".encode("utf-8", "surrogateescape")
         salt = hmac.digest(self._salt_key, octets, "sha256")[:_SALT_OCTETS]
-        return derive_scram(password.encode("utf-8", "surrogateescape"), hash_name, salt)
+        return derive_scram(_as_proved(password).encode("utf-8", "surrogateescape"), hash_name, salt)
+
+
+def _as_proved(password: str) -> str:
+    """What clients make their proof of (RFC 5802 section 2.2); what cannot be prepared, most of them take as it is."""
+    try:
+        return saslprep(password, stored=False)
+    except ValueError:
+        return password
 
 
 def _known(users: Mapping[str, Secret]) -> _Known:

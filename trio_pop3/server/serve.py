@@ -84,7 +84,8 @@ class Server:
             if (more := concerns_others(failure)) is not None:
                 raise more from None  # noqa: ASYNC104 - this is it
             # Not its text: it may quote a secret, and nobody here knows which.
-            logger.error("this should not have happened: %s", "".join(traceback.format_tb(failure.__traceback__)))
+            trace = "".join(traceback.format_tb(failure.__traceback__))
+            logger.error("this should not have happened: %s\n%s", type(failure).__name__, trace.rstrip())
         finally:
             self.places.release()
 

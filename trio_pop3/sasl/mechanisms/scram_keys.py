@@ -45,7 +45,12 @@ def derive_keys(password: str, salt: bytes, iterations: int, hash_name: str) -> 
     """
     name_of(hash_name)
     check_iterations(iterations)
-    salted = salt_password(prepare_password(password), salt, iterations, hash_name)
+    return derive_from_octets(prepare_password(password), salt, iterations, hash_name)
+
+
+def derive_from_octets(password: bytes, salt: bytes, iterations: int, hash_name: str) -> ScramKeys:
+    """The keys of octets that are taken as they are."""
+    salted = salt_password(password, salt, iterations, hash_name)
     client_key = hmac.digest(salted, b"Client Key", hash_name)
     server_key = hmac.digest(salted, b"Server Key", hash_name)
     return ScramKeys(salt, iterations, hashlib.new(hash_name, client_key).digest(), server_key)
