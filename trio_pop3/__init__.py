@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from .credentials import ScramKeys as ScramKeys
     from .credentials import TokenCredentials as TokenCredentials
     from .languages import Language as Language
+    from .replies import BodyBroken as BodyBroken
+    from .replies import Multiline as Multiline
     from .rules import Headers as Headers
     from .rules import Rules as Rules
     from .sansio import Pop3Connection as Pop3Connection
@@ -73,6 +75,7 @@ _HOMES = {
     "Authenticator": "backend",
     "Backend": "backend",
     "BackendError": "backend",
+    "BodyBroken": "replies",
     "CallbackBackend": "backends.callbacks",
     "CertificateCredentials": "credentials",
     "ClientCertificate": "credentials",
@@ -96,6 +99,7 @@ _HOMES = {
     "MemoryBackend": "backends.memory",
     "MessageInfo": "backend",
     "MessageUnavailable": "backend",
+    "Multiline": "replies",
     "Networks": "server",
     "PasswdFile": "auth",
     "PasswordCredentials": "credentials",

@@ -1,0 +1,153 @@
+"""Dialogues as people write them: `C:` and `S:` lines, printed, and read back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias, cast
+
+# Who: the client, the server, or a message that was put into the maildrop.
+Who: TypeAlias = Literal["C", "S", "D"]
+
+NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
+_SHORT: Final = {0x0D: "\\r", 0x0A: "\\n", 0x09: "\\t", 0x5C: "\\\\"}
+_LETTERS: Final = {text[1]: octet for octet, text in _SHORT.items()}
+# One octet as it is printed; and the same one again and again.
+_UNIT: Final = r"\\x[0-9a-f]{2}|\\[rnt\\]|[^\\]"
+_RUN: Final = re.compile(rf"({_UNIT})\1{{23,}}")
+_PIECE: Final = re.compile(
+    rf"\\\{{(?P<unit>{_UNIT})\*(?P<times>[0-9]{{1,7}})\}}|\\\{{(?P<name>[a-z]+)\}}"
+    r"|\\x(?P<hex>[0-9a-f]{2})|\\(?P<letter>[rnt\\])|(?P<plain>[ -\[\]-~]+)"
+)
+_ENTRY: Final = re.compile(
+    r"(?P<who>[CS])(?P<number>[0-9]*)(?P<kind>[:>]|! closes$)(?: (?P<text>.*))?|D: ?(?P<mail>.*)"
+)
+# What is printed of a listing or a message that goes on and on.
+_MOST_LINES: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Octets that went one way on a connection, b"" for its end; or a message that was delivered."""
+
+    who: Who
+    data: bytes
+    number: int = 1  # which connection
+
+
+@dataclass(slots=True)
+class Transcript:
+    r"""What was said on one connection or several, in order.
+
+    Printed, a line of octets that ends in CRLF is `C: line` or `S: line`; octets without a line end are `C> octets`;
+    `C! closes` is the end of a stream; `D: octets` is a message that was delivered. With more than one connection it is
+    `C1:`, `S1:`, `C2:` and so on. Everything but printable ASCII is escaped as in Python, `\{x*600}` is 600 times x.
+    Consecutive lines of a client were sent in one piece. Lines that begin with `#` are remarks.
+
+    hide: octets -> a name of lower-case letters, printed as `\{name}` in their place: passwords.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    hide: Mapping[bytes, str] = field(default_factory=dict, repr=False)
+    remarks: list[str] = field(default_factory=list)
+
+    def add(self, who: Who, data: bytes, number: int = 1) -> None:
+        """Write down octets as they travel."""
+        self.entries.append(Entry(who, data, number))
+
+    def __str__(self) -> str:
+        return "".join(f"{line}\n" for line in self.lines())
+
+    def lines(self) -> Iterator[str]:
+        """What is printed, line for line."""
+        several = len({entry.number for entry in self.entries if entry.who != "D"}) > 1
+        yield from (f"# {remark}" for remark in self.remarks)
+        for (who, number, open_), group in groupby(self.entries, lambda each: (each.who, each.number, bool(each.data))):
+            mark = f"{who}{number}" if several else who
+            if who == "D":
+                yield from (self._line("D:", entry.data) for entry in group)
+            elif not open_:
+                yield f"{mark}! closes"
+            else:
+                *whole, rest = b"".join(entry.data for entry in group).split(b"\r\n")
+                yield from (self._line(f"{mark}:", line) for line in whole)
+                if rest:
+                    yield self._line(f"{mark}>", rest)
+
+    def _line(self, mark: str, data: bytes) -> str:
+        text = escape(data, self.hide)
+        # A space at the end would be lost on paper.
+        return f"{mark} {text[:-1]}\\x20" if text.endswith(" ") else f"{mark} {text}"
+
+    def shortened(self, most_lines: int = _MOST_LINES) -> str:
+        """The same for a person: without the middle of what the server said at length."""
+        kept: list[str] = []
+        for server, group in groupby(self.lines(), lambda line: line.startswith("S")):
+            block = list(group)
+            if server and len(block) > most_lines:
+                half = most_lines // 2
+                block = [*block[:half], f"# ... {len(block) - 2 * half} lines ...", *block[-half:]]
+            kept += block
+        return "".join(f"{line}\n" for line in kept)
+
+    @classmethod
+    def parse(cls, text: str, values: Mapping[str, bytes] = NOTHING) -> Transcript:
+        r"""Read back what was printed, or written by hand. `values` has what stands for each `\{name}`.
+
+        Raises ValueError, with the number of the line, for what is no such line.
+        """
+        transcript = cls()
+        for count, line in enumerate(text.splitlines(), 1):
+            line = line.lstrip()
+            if not line or line.startswith("#"):
+                continue
+            match = _ENTRY.fullmatch(line)
+            try:
+                if match is None:
+                    raise ValueError("is none of C:, C>, C! closes, S:, S>, S! closes, D: and a remark")
+                if match["mail"] is not None:
+                    transcript.add("D", unescape(match["mail"], values))
+                    continue
+                data = unescape(match["text"] or "", values) + (b"\r\n" if match["kind"] == ":" else b"")
+                if match["kind"] == ">" and not data:
+                    raise ValueError("has no octets")
+                transcript.add(cast(Who, match["who"]), data, int(match["number"] or 1))
+            except ValueError as failure:
+                raise ValueError(f"line {count} {failure}: {line[:80]!r}") from None
+        return transcript
+
+
+def escape(data: bytes, hide: Mapping[bytes, str] | None = None) -> str:
+    """Octets as printable ASCII."""
+    if hide:
+        # The longest first: one secret may hold another.
+        secret = max(hide, key=len)
+        rest = {octets: name for octets, name in hide.items() if octets != secret}
+        return f"\\{{{hide[secret]}}}".join(escape(part, rest) for part in data.split(secret))
+    text = "".join(_SHORT.get(octet) or (chr(octet) if 0x20 <= octet < 0x7F else f"\\x{octet:02x}") for octet in data)
+    return _RUN.sub(lambda run: f"\\{{{run[1]}*{len(run[0]) // len(run[1])}}}", text)
+
+
+def unescape(text: str, values: Mapping[str, bytes] = NOTHING) -> bytes:
+    """What `escape` was given. Raises ValueError for an escape that is none, or a name without a value."""
+    octets = bytearray()
+    position = 0
+    while position < len(text):
+        match = _PIECE.match(text, position)
+        if match is None:
+            raise ValueError(f"has something that is neither ASCII nor an escape at {text[position : position + 10]!r}")
+        position = match.end()
+        if match["unit"]:
+            octets += unescape(match["unit"]) * int(match["times"])
+        elif match["name"]:
+            if match["name"] not in values:
+                raise ValueError(f"needs a value for {match['name']}")
+            octets += values[match["name"]]
+        elif match["plain"]:
+            octets += match["plain"].encode()
+        else:
+            octets.append(int(match["hex"], 16) if match["hex"] else _LETTERS[match["letter"]])
+    return bytes(octets)

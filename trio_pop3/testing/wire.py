@@ -1,0 +1,153 @@
+"""Connections to a server for synchronous code: over TCP and TLS, or to a backend in memory, with no socket at all."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from typing import Any, Final, Protocol
+
+from trio_pop3 import Backend
+
+from .dialogue import Dialogue
+from .portal import Portal
+
+_RECEIVE_OCTETS: Final = 64 * 1024
+
+
+class Silent(AssertionError):
+    """The server owes something and says nothing."""
+
+
+class Wire(Protocol):
+    """One connection, as a client has it. It is open when it is made."""
+
+    def send(self, data: bytes) -> None:
+        """Send octets in one piece. What the server has closed already takes them and says nothing."""
+        ...
+
+    def receive(self) -> bytes:
+        """Some octets, at least one; b"" if the server has closed. Raises Silent if none come."""
+        ...
+
+    def finish(self) -> None:
+        """Send no more: the server sees the end of the stream."""
+        ...
+
+    def start_tls(self) -> None:
+        """The handshake behind STLS. Raises ssl.SSLError, or OSError, if there is none to be had."""
+        ...
+
+    def close(self) -> None:
+        """Drop the connection without a word. May be called again."""
+        ...
+
+
+class SocketWire:
+    """A connection over TCP.
+
+    Args:
+        host, port: where the server is.
+        tls: what to check its certificate with, in TLS from the beginning and in STLS.
+        implicit: whether the connection begins with TLS.
+        timeout: seconds to wait for a connection, and for octets that are due.
+
+    Raises OSError if there is no connection to be had.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        implicit: bool = False,
+        timeout: float = 10.0,
+    ) -> None:
+        self._tls = tls
+        self._host = host
+        self._timeout = timeout
+        self._socket = socket.create_connection((host, port), timeout)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if implicit:
+            try:
+                self.start_tls()
+            except OSError:
+                self.close()
+                raise
+
+    def send(self, data: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._socket.sendall(data)
+
+    def receive(self) -> bytes:
+        try:
+            return self._socket.recv(_RECEIVE_OCTETS)
+        except TimeoutError:
+            raise Silent(f"the server said nothing for {self._timeout:g} s") from None
+        except (ConnectionResetError, ssl.SSLEOFError):
+            return b""
+
+    def finish(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def start_tls(self) -> None:
+        if self._tls is None:
+            raise ssl.SSLError("no TLS context was given to this wire")
+        self._socket = self._tls.wrap_socket(self._socket, server_hostname=self._host)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class MemoryWire:
+    """A connection to a backend: the core, the session, and nothing between.
+
+    The backend runs in the loop of `portal`. Options are those of `Dialogue`.
+    """
+
+    def __init__(self, portal: Portal, backend: Backend, **options: Any) -> None:
+        self._portal: Final = portal
+        self._dialogue: Final = Dialogue(backend, **options)
+        self._said = bytearray()
+        self._closed = False
+        self._portal.run(self._greet)
+
+    def send(self, data: bytes) -> None:
+        if not self._closed:
+            self._portal.run(self._feed, data)
+
+    def receive(self) -> bytes:
+        said, self._said = bytes(self._said), bytearray()
+        if not said and not self._closed:
+            raise Silent("the server said nothing")
+        return said
+
+    def finish(self) -> None:
+        self.send(b"")
+
+    def start_tls(self) -> None:
+        raise ssl.SSLError("there is no TLS in memory")
+
+    def close(self) -> None:
+        if not self._closed:
+            self._portal.run(self._close)
+
+    async def _greet(self) -> None:
+        async for piece in self._dialogue.greet():
+            self._said += piece
+        if self._dialogue.over:
+            await self._close()
+
+    async def _feed(self, data: bytes) -> None:
+        self._dialogue.receive_data(data)
+        while (answer := self._dialogue.next_answer()) is not None:
+            async for piece in answer:
+                self._said += piece
+        if self._dialogue.over:
+            await self._close()
+
+    async def _close(self) -> None:
+        self._closed = True
+        await self._dialogue.close()
