@@ -19,6 +19,10 @@ class BadReply(AssertionError):
     """What the server sent is no reply that POP3 knows, whatever it is a reply to."""
 
 
+class Closed(BadReply):
+    """The server closed the connection where a reply was due."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What a server answered to one line."""
@@ -127,7 +131,7 @@ class Talk:
             if not self._ended:
                 self._receive()
             if self._ended:
-                raise BadReply("the server closed the connection where a reply was due")
+                raise Closed("the server closed the connection where a reply was due")
         line = bytes(self._buffer[: end + 1])
         del self._buffer[: end + 1]
         if not line.endswith(b"\r\n"):

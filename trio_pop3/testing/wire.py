@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from trio_pop3 import Backend
 
-from .dialogue import Dialogue
+from .dialogue import Answer, Dialogue
 from .portal import Portal
 
 _RECEIVE_OCTETS: Final = 64 * 1024
@@ -112,11 +112,19 @@ class MemoryWire:
         self._dialogue: Final = Dialogue(backend, **options)
         self._said = bytearray()
         self._closed = False
-        self._portal.run(self._greet)
+        self._portal.run(self._take, self._dialogue.greet())
+        if self._dialogue.over:
+            self.close()
 
     def send(self, data: bytes) -> None:
-        if not self._closed:
-            self._portal.run(self._feed, data)
+        if self._closed:
+            return
+        # The core needs no loop; only what is a whole command does.
+        self._dialogue.receive_data(data)
+        while (answer := self._dialogue.next_answer()) is not None:
+            self._portal.run(self._take, answer)
+        if self._dialogue.over:
+            self.close()
 
     def receive(self) -> bytes:
         said, self._said = bytes(self._said), bytearray()
@@ -132,22 +140,9 @@ class MemoryWire:
 
     def close(self) -> None:
         if not self._closed:
-            self._portal.run(self._close)
+            self._closed = True
+            self._portal.run(self._dialogue.close)
 
-    async def _greet(self) -> None:
-        async for piece in self._dialogue.greet():
+    async def _take(self, answer: Answer) -> None:
+        async for piece in answer:
             self._said += piece
-        if self._dialogue.over:
-            await self._close()
-
-    async def _feed(self, data: bytes) -> None:
-        self._dialogue.receive_data(data)
-        while (answer := self._dialogue.next_answer()) is not None:
-            async for piece in answer:
-                self._said += piece
-        if self._dialogue.over:
-            await self._close()
-
-    async def _close(self) -> None:
-        self._closed = True
-        await self._dialogue.close()

@@ -1,0 +1,212 @@
+"""Where a state machine does its work: a backend in memory, or a server somewhere. Each gives it connections."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import Any, Final, Protocol, TypeAlias
+
+from trio_pop3 import Profile, Rules
+
+from .bench import Bench
+from .dialect import ANY, DEFAULT, STRICT, Dialect
+from .model import Message, Mismatch, ModelMaildrop
+from .portal import Portal
+from .talk import Talk
+from .transcript import Transcript
+from .wire import MemoryWire, Wire
+
+BenchMaker: TypeAlias = Callable[[], "Bench | Awaitable[Bench]"]
+
+DIALECTS: Final[Mapping[Profile, Dialect]] = {Profile.DEFAULT: DEFAULT, Profile.STRICT: STRICT}
+# More than this is no maildrop for trying things.
+MOST_MESSAGES: Final = 50
+_PATIENCE: Final = 10.0  # seconds for a server to notice that a client has gone
+
+
+class World(Protocol):
+    """What a machine needs of whatever it tries."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """What the server does where the RFCs leave room."""
+        ...
+
+    @property
+    def users(self) -> Mapping[str, str]:
+        """Names and passwords."""
+        ...
+
+    @property
+    def store(self) -> Mapping[str, ModelMaildrop]:
+        """What should be in the maildrops."""
+        ...
+
+    def dial(self) -> Wire:
+        """A new connection."""
+        ...
+
+    def deliver(self, user: str, message: bytes) -> bool:
+        """Put a message into a maildrop; False if the store cannot hold this one."""
+        ...
+
+    def again(self, *, crash: bool) -> bool:
+        """The server starts anew on the same store; all connections are gone. False if that cannot be."""
+        ...
+
+    def failing(self) -> AbstractContextManager[bool]:
+        """While this is entered, and if it says True, the store cannot remove messages."""
+        ...
+
+    def close(self) -> None:
+        """Give back everything."""
+        ...
+
+
+class BenchWorld:
+    """A backend behind the core and the session."""
+
+    def __init__(self, make_backend: BenchMaker, profile: Profile) -> None:
+        self._portal: Final = Portal()
+        self._portal.__enter__()
+        self.rules: Final = Rules(profile=profile, max_bad_commands=None, max_auth_failures=None)
+        self._bench: Final[Bench] = self._portal.run(_called, make_backend)
+        self._backend = self._bench.backend
+        self.users: Final[Mapping[str, str]] = self._bench.users
+        self.store: Final[Mapping[str, ModelMaildrop]] = {user: ModelMaildrop() for user in self.users}
+        self.dialect: Final = learnt(self.dial, DIALECTS[profile])
+
+    def dial(self) -> Wire:
+        return MemoryWire(self._portal, self._backend, rules=self.rules)
+
+    def deliver(self, user: str, message: bytes) -> bool:
+        try:
+            self._portal.run(_called, self._bench.deliver, user, message)
+        except ValueError:
+            return False
+        return True
+
+    def again(self, *, crash: bool) -> bool:
+        if self._bench.reopen is None or (crash and self._bench.crash is None):
+            return False
+        if crash:
+            assert self._bench.crash is not None
+            self._portal.run(_called, self._bench.crash)
+        self._backend = self._portal.run(_called, self._bench.reopen)
+        return True
+
+    @contextmanager
+    def failing(self) -> Iterator[bool]:
+        if self._bench.failing_commit is None:
+            yield False
+            return
+        with self._bench.failing_commit():
+            yield True
+
+    def close(self) -> None:
+        if self._bench.close is not None:
+            self._portal.run(_called, self._bench.close)
+        self._portal.__exit__(None, None, None)
+
+
+class ServerWorld:
+    """A server that is there already, and of which only one maildrop is used."""
+
+    def __init__(
+        self,
+        dial: Callable[[], Wire],
+        user: str,
+        password: str,
+        *,
+        deliver: Callable[[bytes], object] | None,
+        reset: Callable[[], object] | None,
+        dialect: Dialect,
+    ) -> None:
+        self.dial = dial
+        self.users: Final[Mapping[str, str]] = {user: password}
+        self._deliver = deliver
+        if reset is not None:
+            reset()
+        self.dialect: Final = learnt(dial, dialect)
+        self.store: Final[Mapping[str, ModelMaildrop]] = {user: ModelMaildrop()}
+        self._look(self.store[user], user, password)
+
+    def deliver(self, user: str, message: bytes) -> bool:
+        if self._deliver is None:
+            return False
+        self._deliver(message)
+        return True
+
+    def again(self, *, crash: bool) -> bool:
+        return False
+
+    @contextmanager
+    def failing(self) -> Iterator[bool]:
+        yield False
+
+    def close(self) -> None:
+        """Nothing is ours."""
+
+    def _look(self, maildrop: ModelMaildrop, user: str, password: str) -> None:
+        """What is in the maildrop to begin with."""
+        talk = patient_login(self.dial, user, password)
+        sizes = [line.split(b" ") for line in talk.ask(b"LIST", multiline=True).lines or ()]
+        if len(sizes) > MOST_MESSAGES:
+            raise ValueError(
+                f"a maildrop of {len(sizes)} messages is too large to try things on; at most {MOST_MESSAGES}"
+            )
+        for number, octets, *_ in sizes:
+            body = talk.ask(b"RETR " + number, multiline=True).body
+            if str(len(body)).encode() != octets:
+                raise Mismatch(f"LIST says that message {int(number)} has {int(octets)} octets, RETR sends {len(body)}")
+            maildrop.messages.append(Message(body))
+        if "UIDL" in self.dialect.verbs:
+            for message, line in zip(maildrop.messages, talk.ask(b"UIDL", multiline=True).lines or (), strict=True):
+                maildrop.learn(message, line.partition(b" ")[2])
+        talk.ask(b"QUIT")
+        talk.close()
+
+
+async def _called(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of a function, asynchronous or not."""
+    result = function(*arguments)
+    return await result if inspect.isawaitable(result) else result
+
+
+def learnt(dial: Callable[[], Wire], dialect: Dialect) -> Dialect:
+    """The dialect with what a server says of itself in CAPA."""
+    talk = Talk(dial())
+    talk.reply()
+    lines = talk.ask(b"CAPA", multiline=True).lines or ()
+    talk.close()
+    announced = {
+        words[0].upper().decode("latin-1"): words[1:] for words in (line.split(b" ") for line in lines if line)
+    }
+    mechanisms = tuple(name.decode("latin-1") for name in announced.get("SASL", ()))
+    if dialect is not ANY:
+        return replace(dialect, mechanisms=mechanisms)
+    verbs = {"TOP", "UIDL"} & announced.keys() | ({"CAPA"} if lines else set()) | ({"AUTH"} if mechanisms else set())
+    return replace(dialect, mechanisms=mechanisms, verbs=dialect.verbs | verbs, pipelining="PIPELINING" in announced)
+
+
+def patient_login(
+    dial: Callable[[], Wire], user: str, password: str, transcript: Transcript | None = None, number: int = 1
+) -> Talk:
+    """A session that is logged in. A server may take its time to notice that the last client is gone."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        talk = Talk(dial(), transcript, number)
+        talk.reply()
+        talk.ask(b"USER " + user.encode())
+        reply = talk.ask(b"PASS " + password.encode())
+        if reply.ok:
+            return talk
+        talk.close()
+        if reply.code not in ("IN-USE", "LOGIN-DELAY", "SYS/TEMP") and b"lock" not in reply.text.lower():
+            raise Mismatch(f"the login was refused: {reply.text!r}")
+        if time.monotonic() > end:
+            raise Mismatch(f"the login was refused for {_PATIENCE:g} s: {reply.text!r}")
+        time.sleep(0.02)
