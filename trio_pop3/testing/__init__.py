@@ -11,10 +11,38 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bench import Bench as Bench
+    from .core import CoreMachine as CoreMachine
+    from .dialect import Dialect as Dialect
     from .dialogue import Answer as Answer
     from .dialogue import Dialogue as Dialogue
+    from .differential import differential as differential
+    from .judge import Mismatch as Mismatch
+    from .judge import Violation as Violation
+    from .machines import Failure as Failure
+    from .machines import SessionMachine as SessionMachine
+    from .machines import machine_for as machine_for
+    from .machines import machine_for_server as machine_for_server
+    from .machines import run_machine as run_machine
+    from .model import Expected as Expected
+    from .model import ModelMaildrop as ModelMaildrop
+    from .model import ModelSession as ModelSession
+    from .model import canonical as canonical
+    from .pair import PairMachine as PairMachine
     from .portal import Portal as Portal
+    from .replay import replay as replay
+    from .strategies import chunkings as chunkings
+    from .strategies import command_lines as command_lines
+    from .strategies import dialogues as dialogues
+    from .strategies import disconnects as disconnects
+    from .strategies import hostile_lines as hostile_lines
+    from .strategies import login_lines as login_lines
+    from .strategies import mail_lines as mail_lines
+    from .strategies import maildrops as maildrops
+    from .strategies import malformed_lines as malformed_lines
+    from .strategies import messages as messages
+    from .strategies import near_lines as near_lines
     from .talk import BadReply as BadReply
+    from .talk import Closed as Closed
     from .talk import Reply as Reply
     from .talk import Talk as Talk
     from .transcript import Transcript as Transcript
@@ -28,15 +56,43 @@ _HOMES = {
     "Answer": "dialogue",
     "BadReply": "talk",
     "Bench": "bench",
+    "Closed": "talk",
+    "CoreMachine": "core",
+    "Dialect": "dialect",
     "Dialogue": "dialogue",
+    "Expected": "model",
+    "Failure": "machines",
     "MemoryWire": "wire",
+    "Mismatch": "judge",
+    "ModelMaildrop": "model",
+    "ModelSession": "model",
+    "PairMachine": "pair",
     "Portal": "portal",
     "Reply": "talk",
+    "SessionMachine": "machines",
     "Silent": "wire",
     "SocketWire": "wire",
     "Talk": "talk",
     "Transcript": "transcript",
+    "Violation": "judge",
     "Wire": "wire",
+    "canonical": "model",
+    "chunkings": "strategies",
+    "command_lines": "strategies",
+    "dialogues": "strategies",
+    "differential": "differential",
+    "disconnects": "strategies",
+    "hostile_lines": "strategies",
+    "login_lines": "strategies",
+    "machine_for": "machines",
+    "machine_for_server": "machines",
+    "mail_lines": "strategies",
+    "maildrops": "strategies",
+    "malformed_lines": "strategies",
+    "messages": "strategies",
+    "near_lines": "strategies",
+    "replay": "replay",
+    "run_machine": "machines",
 }
 
 __all__ = [*_HOMES]

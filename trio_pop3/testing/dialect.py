@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -29,6 +30,12 @@ class Dialect:
     languages: tuple[tuple[str, str], ...] = ()  # tag and description; the first is the server's own
     capabilities: tuple[bytes, ...] | None = None  # the lines of CAPA in either state, if they are known
     pipelining: bool = False
+
+    def as_read(self, lines: Sequence[bytes]) -> list[bytes]:
+        """What a server reads of lines that were sent with a CRLF each: more, if it takes a bare LF for an end."""
+        if self.bare_lf is not True:
+            return list(lines)
+        return [part.removesuffix(b"\r") for line in lines for part in (line + b"\r").split(b"\n")]
 
 
 # What `trio_pop3.serve` speaks, in its two profiles.

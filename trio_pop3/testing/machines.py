@@ -6,8 +6,8 @@ run_machine(machine_for_server(dial, "u", "p"), seed=1)     # in a program
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -27,20 +27,12 @@ from trio_pop3 import Profile
 
 from . import strategies as ours
 from .dialect import ANY, Dialect
-from .model import Mismatch, ModelMaildrop, ModelSession
+from .judge import Judged, Mismatch, Violation
+from .model import ModelMaildrop, ModelSession
 from .talk import Closed, Talk
 from .transcript import Transcript
 from .wire import Wire
 from .worlds import DIALECTS, BenchMaker, BenchWorld, ServerWorld, World, patient_login
-
-
-class Violation(AssertionError):
-    """What a machine found, with the dialogue that shows it."""
-
-    def __init__(self, message: str, transcript: Transcript) -> None:
-        super().__init__(f"{message}\n\n{transcript.shortened()}")
-        self.message: Final = message
-        self.transcript: Final = transcript
 
 
 @dataclass(slots=True)
@@ -49,7 +41,7 @@ class _Client:
     model: ModelSession
 
 
-class SessionMachine(RuleBasedStateMachine):
+class SessionMachine(Judged, RuleBasedStateMachine):
     """Whatever clients do, each sees what the model says, and the store holds what the model holds.
 
     `machine_for` and `machine_for_server` make subclasses of it. Add rules in a subclass of those; `say` sends lines
@@ -61,10 +53,8 @@ class SessionMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world: Final = type(self).make_world()
-        self.transcript: Final = Transcript()
         self.clients: Final[dict[int, _Client]] = {}
         self.commit_fails = False
-        self.failed = False
 
     def teardown(self) -> None:
         """What is left is what the model says is left (P1)."""
@@ -96,7 +86,7 @@ class SessionMachine(RuleBasedStateMachine):
                     break
                 for chunk in ours.cut(b"".join(line + b"\r\n" for line in batch), size):
                     client.talk.send_octets(chunk)
-                for line in self._as_read(batch):
+                for line in self.world.dialect.as_read(batch):
                     if client.model.state == "over":
                         break  # what was sent behind QUIT is not even read
                     self._judge(client, line)
@@ -166,23 +156,6 @@ class SessionMachine(RuleBasedStateMachine):
         client.model.gone()
         client.talk.close()
 
-    @contextmanager
-    def judging(self) -> Iterator[None]:
-        """What is raised inside as an AssertionError comes out with the dialogue so far."""
-        try:
-            yield
-        except Violation:
-            raise
-        except AssertionError as failure:
-            self.failed = True
-            raise Violation(str(failure), self.transcript) from None
-
-    def _as_read(self, lines: Sequence[bytes]) -> list[bytes]:
-        """The lines as a server sees them that may take a bare LF for the end of one."""
-        if self.world.dialect.bare_lf is not True:
-            return list(lines)
-        return [part.removesuffix(b"\r") for line in lines for part in (line + b"\r").split(b"\n")]
-
     def _judge(self, client: _Client, line: bytes) -> None:
         """Read one reply and compare it."""
         expected = client.model.expect(line)
@@ -198,7 +171,7 @@ class SessionMachine(RuleBasedStateMachine):
         if reply.ok is not None:
             if expected.ok is not None and reply.ok != expected.ok:
                 raise Mismatch(f"{line[:80]!r} must be answered {'+OK' if expected.ok else '-ERR'}")
-            if reply.ok and expected.check is not None:
+            if reply.ok:
                 expected.check(reply)
         expected.then(bool(reply.ok))
         if expected.over:

@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from .dialect import DEFAULT, Dialect
+from .judge import Mismatch, must
 from .talk import Reply
-
-
-class Mismatch(AssertionError):
-    """A server did what it must not."""
-
 
 # How many words may stand behind a verb, and whether its +OK is followed by a body then.
 _WORDS: Final[Mapping[str, tuple[int, int]]] = MappingProxyType(
     {
         "USER": (1, 1), "APOP": (2, 2), "AUTH": (0, 2), "STLS": (0, 0), "CAPA": (0, 0), "UTF8": (0, 0), "LANG": (0, 1),
         "QUIT": (0, 0), "STAT": (0, 0), "LIST": (0, 1), "UIDL": (0, 1), "RETR": (1, 1), "TOP": (2, 2), "DELE": (1, 1),
-        "NOOP": (0, 0), "RSET": (0, 0),
+        "NOOP": (0, 0), "RSET": (0, 0), "XCLIENT": (1, 99),
     }
 )  # fmt: skip
 _NUMBERED: Final = frozenset({"LIST", "UIDL", "RETR", "TOP", "DELE"})
@@ -35,6 +31,7 @@ _ANYWHERE: Final = frozenset({"CAPA", "LANG"})
 _NUMBER: Final = re.compile(rb"[0-9]{1,10}")
 _UID: Final = re.compile(rb"[\x21-\x7e]{1,70}")
 _LANGUAGE: Final = re.compile(rb"\*|[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8}){0,7}")
+_ATTRIBUTE: Final = re.compile(rb"[A-Za-z0-9-]{1,32}=[\x21-\x7e]*")
 _MECHANISM: Final = re.compile(rb"[A-Za-z0-9_-]{1,20}")
 
 
@@ -90,11 +87,30 @@ class Expected(NamedTuple):
 
     ok: bool | None  # None: either
     then: Callable[[bool], None]  # what comes of the answer
-    check: Callable[[Reply], None] | None = None  # of a +OK; raises Mismatch
+    text: bytes | None = None  # what stands behind a +OK
+    lines: tuple[bytes, ...] | None = None  # the body of a +OK
+    more: bool = False  # more words may follow in each of these
+    learn: Callable[[Reply], None] | None = None  # what else a +OK tells; raises Mismatch
     multiline: bool = False  # whether a +OK has a body
     challenge: bool = False  # `+ ` is what must come
     bad: bool = False  # the line is no command, or none that has its place here
     over: bool = False  # the connection is closed after it
+
+    def check(self, reply: Reply) -> None:
+        """Compare a +OK. Raises Mismatch."""
+        if self.text is not None:
+            self._same("the reply", reply.text, self.text)
+        if self.lines is not None:
+            got = reply.lines or ()
+            for number, (line, expected) in enumerate(zip(got, self.lines, strict=False), 1):
+                self._same(f"line {number}", line, expected)
+            must(len(got) == len(self.lines), f"{len(got)} lines came, {len(self.lines)} were due")
+        if self.learn is not None:
+            self.learn(reply)
+
+    def _same(self, what: str, got: bytes, expected: bytes) -> None:
+        same = got == expected or (self.more and got.startswith(expected + b" "))
+        must(same, f"{what} is {got[:200]!r}, it must be {expected[:200]!r}")
 
 
 class _Parsed(NamedTuple):
@@ -190,6 +206,8 @@ class ModelSession:
             good = not re.search(rb"[\x00-\x20\x7f]", name) and _utf8(name)
             digest = verb == "USER" or re.fullmatch(rb"[0-9A-Fa-f]{32}", words[1]) is not None
             return [good and digest]
+        if verb == "XCLIENT":
+            return [all(_ATTRIBUTE.fullmatch(word) is not None for word in words)]
         if verb == "LANG" and words:
             return [_LANGUAGE.fullmatch(words[0]) is not None]
         if verb == "AUTH" and words:
@@ -257,9 +275,12 @@ class ModelSession:
     def _stls(self) -> Expected:
         return Expected(False, _nothing)
 
+    def _xclient(self, *attributes: bytes) -> Expected:
+        return Expected(False, _nothing)
+
     def _auth(self, mechanism: bytes = b"", initial: bytes | None = None) -> Expected:
         if not mechanism:
-            return Expected(True, _nothing, self._these(*(name.encode() for name in self.dialect.mechanisms)), True)
+            return self._listing(name.encode() for name in self.dialect.mechanisms)
         if mechanism.upper() != b"PLAIN" or "PLAIN" not in self.dialect.mechanisms:
             return Expected(False, _nothing)
         if initial is None:
@@ -312,8 +333,7 @@ class ModelSession:
     # --- in both states --------------------------------------------------------------------------------------------
 
     def _capa(self) -> Expected:
-        known = self.dialect.capabilities
-        return Expected(True, _nothing, None if known is None else self._these(*known), True)
+        return Expected(True, _nothing, lines=self.dialect.capabilities, multiline=True)
 
     def _utf8(self) -> Expected:
         return Expected(True, _nothing)
@@ -321,8 +341,7 @@ class ModelSession:
     def _lang(self, tag: bytes | None = None) -> Expected:
         languages = dict(self.dialect.languages)
         if tag is None:
-            lines = (f"{name} {description}".encode() for name, description in languages.items())
-            return Expected(True, _nothing, self._these(*lines), True)
+            return self._listing(f"{name} {description}".encode() for name, description in languages.items())
         wanted = tag.decode().lower()
         own = next(iter(languages), "")
         found = own if wanted == "*" else next((name for name in languages if wanted.split("-")[0] == name), None)
@@ -331,7 +350,7 @@ class ModelSession:
             if ok:
                 self.language = found or ""
 
-        return Expected(found is not None, then, self._begins((found or "").encode()))
+        return Expected(found is not None, then, text=(found or "").encode(), more=True)
 
     def _quit(self) -> Expected:
         maildrop = self.maildrop
@@ -356,16 +375,15 @@ class ModelSession:
 
     def _stat(self) -> Expected:
         octets = sum(len(message.octets) for message in self.left.values())
-        return Expected(True, _nothing, self._begins(f"{len(self.left)} {octets}".encode()))
+        return self._text(f"{len(self.left)} {octets}".encode())
 
     def _list(self, word: bytes | None = None) -> Expected:
         def line(number: int) -> bytes:
             return f"{number} {len(self.snapshot[number - 1].octets)}".encode()
 
         if word is None:
-            return Expected(True, _nothing, self._these(*map(line, self.left), more=True), True)
-        number = int(word)
-        return self._about(number, lambda: Expected(True, _nothing, self._begins(line(number))))
+            return self._listing(map(line, self.left))
+        return self._about(word, lambda number: self._text(line(number)))
 
     def _uidl(self, word: bytes | None = None) -> Expected:
         def learn(number: int, text: bytes) -> None:
@@ -383,28 +401,23 @@ class ModelSession:
                 learn(number, text)
 
         if word is None:
-            return Expected(True, _nothing, check, True)
-        number = int(word)
-        return self._about(number, lambda: Expected(True, _nothing, lambda reply: learn(number, reply.text)))
+            return Expected(True, _nothing, learn=check, multiline=True)
+        return self._about(word, lambda number: Expected(True, _nothing, learn=lambda reply: learn(number, reply.text)))
 
     def _retr(self, word: bytes) -> Expected:
-        return self._about(
-            int(word), lambda: Expected(True, _nothing, self._these(*self.snapshot[int(word) - 1].lines), True)
-        )
+        return self._about(word, lambda number: self._body(self.snapshot[number - 1].lines))
 
     def _top(self, word: bytes, count: bytes) -> Expected:
         # More lines than anybody has are all of them; int() of very many digits takes its time.
         lines = int(count[-18:]) if not count[:-18].strip(b"0") else 10**18
-        return self._about(
-            int(word), lambda: Expected(True, _nothing, self._these(*self.snapshot[int(word) - 1].top(lines)), True)
-        )
+        return self._about(word, lambda number: self._body(self.snapshot[number - 1].top(lines)))
 
     def _dele(self, word: bytes) -> Expected:
         def then(ok: bool) -> None:
             if ok:
                 self.marks.add(int(word))
 
-        return self._about(int(word), lambda: Expected(True, then))
+        return self._about(word, lambda number: Expected(True, then))
 
     def _noop(self) -> Expected:
         return Expected(True, _nothing)
@@ -412,31 +425,18 @@ class ModelSession:
     def _rset(self) -> Expected:
         return Expected(True, lambda ok: self.marks.clear())
 
-    def _about(self, number: int, expected: Callable[[], Expected]) -> Expected:
+    def _about(self, word: bytes, expected: Callable[[int], Expected]) -> Expected:
         """A command about one message: refused if there is none of that number, or if it is marked."""
-        return expected() if number in self.left else Expected(False, _nothing)
+        return expected(int(word)) if int(word) in self.left else Expected(False, _nothing)
 
-    # --- what to compare -------------------------------------------------------------------------------------------
+    def _text(self, text: bytes) -> Expected:
+        return Expected(True, _nothing, text=text, more=self.dialect.more_in_listings)
 
-    def _begins(self, text: bytes) -> Callable[[Reply], None]:
-        def check(reply: Reply) -> None:
-            self._same("the reply", reply.text, text, more=True)
+    def _listing(self, lines: Iterable[bytes]) -> Expected:
+        return self._body(tuple(lines))._replace(more=self.dialect.more_in_listings)
 
-        return check
-
-    def _these(self, *lines: bytes, more: bool = False) -> Callable[[Reply], None]:
-        def check(reply: Reply) -> None:
-            got = reply.lines or ()
-            for number, (line, expected) in enumerate(zip(got, lines, strict=False), 1):
-                self._same(f"line {number}", line, expected, more=more and self.dialect.more_in_listings)
-            if len(got) != len(lines):
-                raise Mismatch(f"{len(got)} lines came, {len(lines)} were due")
-
-        return check
-
-    def _same(self, what: str, got: bytes, expected: bytes, *, more: bool) -> None:
-        if got != expected and not (more and got.startswith(expected + b" ")):
-            raise Mismatch(f"{what} is {got[:200]!r}, it must be {expected[:200]!r}")
+    def _body(self, lines: tuple[bytes, ...]) -> Expected:
+        return Expected(True, _nothing, lines=lines, multiline=True)
 
 
 def _nothing(ok: bool) -> None:

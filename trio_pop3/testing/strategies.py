@@ -91,10 +91,20 @@ def login_lines(users: Sequence[tuple[str, str]], verbs: Sequence[str] | None = 
 _MALFORMED: Final = (
     b"", b"X", b"RETR", b"RETR x", b"QUIT x", b"STAT x", b"DELE 1 2", b"DELE -1", b"DELE 1_0", b"RETR 1.5", b"LIST +1",
     b"TOP 1", b"TOP 1 -1", b"DELE \xd9\xa1", b"RETR 99999999999", b"USER", b"PASS", b"NOOP NOOP", b"XYZZY", b"*", b"=",
-    b"AUTH PLAIN !", b"\xff", b"x" * 700, b"LIST 4294967297", b"PASS a\0b", b"ST\0AT", b":", b"QUI", b"QUITQUIT",
+    b"AUTH PLAIN !", b"\xff", b"x" * 700, b"PASS a\0b", b"ST\0AT", b":", b"QUI", b"QUITQUIT",
 )  # fmt: skip
 # Lines on whose fate servers do not agree.
-_NEAR: Final = (b"STAT ", b"LIST 1 ", b"RETR 007", b"DELE 01", b"NOOP  ", b"RETR  1", b"sTaT", b"dele 1", b"Rset")
+_NEAR: Final = (
+    b"STAT ",
+    b"LIST 1 ",
+    b"RETR 007",
+    b"DELE 01",
+    b"NOOP  ",
+    b"RETR  1",
+    b"sTaT",
+    b"dele 1",
+    b"LIST 4294967297",
+)
 # A bare LF where a line should end.
 _BARE: Final = (b"NOOP\nSTAT", b"RSET\n", b"\nNOOP", b"STAT\n\r", b"DELE 1\nDELE 2")
 _ELSEWHERE: Final = (b"QUIT", b"STLS", b"UTF8", b"CAPA", b"LAST", b"XCLIENT ADDR=192.0.2.1")

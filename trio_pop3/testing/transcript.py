@@ -61,18 +61,26 @@ class Transcript:
     def __str__(self) -> str:
         return "".join(f"{line}\n" for line in self.lines())
 
+    def turns(self) -> Iterator[Entry]:
+        """What was said, with all that one side says at a time in one entry. Each message is one of its own."""
+        for (who, number, open_), group in groupby(self.entries, lambda each: (each.who, each.number, bool(each.data))):
+            if who == "D":
+                yield from group
+            else:
+                yield Entry(who, b"".join(entry.data for entry in group) if open_ else b"", number)
+
     def lines(self) -> Iterator[str]:
         """What is printed, line for line."""
         several = len({entry.number for entry in self.entries if entry.who != "D"}) > 1
         yield from (f"# {remark}" for remark in self.remarks)
-        for (who, number, open_), group in groupby(self.entries, lambda each: (each.who, each.number, bool(each.data))):
-            mark = f"{who}{number}" if several else who
-            if who == "D":
-                yield from (self._line("D:", entry.data) for entry in group)
-            elif not open_:
+        for turn in self.turns():
+            mark = f"{turn.who}{turn.number}" if several and turn.who != "D" else turn.who
+            if turn.who == "D":
+                yield self._line("D:", turn.data)
+            elif not turn.data:
                 yield f"{mark}! closes"
             else:
-                *whole, rest = b"".join(entry.data for entry in group).split(b"\r\n")
+                *whole, rest = turn.data.split(b"\r\n")
                 yield from (self._line(f"{mark}:", line) for line in whole)
                 if rest:
                     yield self._line(f"{mark}>", rest)

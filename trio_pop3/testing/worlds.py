@@ -13,7 +13,8 @@ from trio_pop3 import Profile, Rules
 
 from .bench import Bench
 from .dialect import ANY, DEFAULT, STRICT, Dialect
-from .model import Message, Mismatch, ModelMaildrop
+from .judge import Mismatch
+from .model import Message, ModelMaildrop
 from .portal import Portal
 from .talk import Talk
 from .transcript import Transcript
