@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
+from trio_pop3.sansio import ProtocolError
+
 from .transcript import Transcript
 
 P = ParamSpec("P")
@@ -42,12 +44,12 @@ class Judged:
 
     @contextmanager
     def judging(self) -> Iterator[None]:
-        """What is raised inside as an AssertionError comes out with the dialogue so far."""
+        """What is raised inside as an AssertionError, or by a core of ours, comes out with the dialogue so far."""
         try:
             yield
         except Violation:
             raise
-        except AssertionError as failure:
+        except (AssertionError, ProtocolError) as failure:
             self.failed = True
             raise Violation(str(failure), self.transcript) from None
 
