@@ -39,7 +39,7 @@ class Input:
 
     def cut(self, octets: bytes) -> list[bytes]:
         """In pieces, none of them empty."""
-        size, following = (size + len(octets) // 512 for size in self.sizes)
+        size, following = (size + len(octets) // 128 for size in self.sizes)
         pieces, start = [], 0
         while start < len(octets):
             pieces.append(octets[start : start + size])
