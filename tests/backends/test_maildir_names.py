@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from trio_pop3.backends.maildir import names
-from trio_pop3.backends.maildir.names import arrival, base_name, new_name, unique_id
+from trio_pop3.backends.maildir.names import arrival, base_name, new_name, path_id, unique_id
 
 # Any octets a file name can hold.
 octets = st.binary(min_size=1, max_size=90).filter(lambda name: b"/" not in name and b"\0" not in name)
@@ -38,6 +38,14 @@ def test_unique_ids_differ(one: bytes, other: bytes) -> None:
     """F1, F3: R1939-63."""
     assume(one != other)
     assert unique_id(one) != unique_id(other)
+
+
+@given(octets)
+def test_no_name_can_be_made_of_another_ones_unique_id(name: bytes) -> None:
+    """F1, F3: else whoever names a file could keep its owner from every message."""
+    base = base_name(name)
+    assert unique_id(base) == base.decode("latin-1") or unique_id(unique_id(base).encode()) != unique_id(base)
+    assert unique_id(path_id(b"cur/" + name).encode()) != path_id(b"cur/" + name)
 
 
 @pytest.mark.parametrize(

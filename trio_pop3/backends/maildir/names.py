@@ -16,6 +16,7 @@ _SECONDS: Final = re.compile(rb"[0-9]{1,12}(?=\.|$)")
 _MICROSECONDS: Final = re.compile(rb"\.(?:[A-Z][0-9a-f]*)*?M([0-9]{1,6})")
 _UNSAFE_IN_HOST: Final = re.compile(r"[^A-Za-z0-9.-]")
 _HASH_DIGITS: Final = 40
+_HASH: Final = re.compile(rb"[0-9a-f]{40}")
 _UID_OCTETS: Final = 70
 # What `deliver` adds: `,S=` and a size of up to ten digits.
 _SIZE_OCTETS: Final = 13
@@ -32,8 +33,11 @@ def base_name(name: bytes) -> bytes:
 
 
 def unique_id(base: bytes) -> str:
-    """The UIDL of a message: its base name, or a hash of it if that is no unique-id (RFC 1939 section 7)."""
-    if _UID.fullmatch(base):
+    """The UIDL of a message: its base name, or a hash of it if that is no unique-id (RFC 1939 section 7).
+
+    A name that looks like a hash is hashed as well: it may be that of another message, and chosen for that.
+    """
+    if _UID.fullmatch(base) and not _HASH.fullmatch(base):
         return base.decode("ascii")
     return hashlib.sha256(base).hexdigest()[:_HASH_DIGITS]
 
@@ -41,7 +45,7 @@ def unique_id(base: bytes) -> str:
 def path_id(path: bytes) -> str:
     """The UIDL of a message that cannot go by its base name: a hash of its path below the Maildir, such as `cur/x:2,S`.
 
-    Never that of a base name, which holds no slash.
+    Never that of a base name: its hash is of something without a slash, and no name is kept that looks like a hash.
     """
     return hashlib.sha256(path).hexdigest()[:_HASH_DIGITS]
 

@@ -1,0 +1,1 @@
+"""Targets for atheris, and what they share. See README.md in this folder."""
