@@ -57,6 +57,7 @@ class Conversation:
         over_tls: the connection begins with a handshake.
         strict: lines end in CRLF and nothing else.
         idle: called when the store has done what it was asked for.
+        failed: told of an exception that ends this connection. Most likely it is of a fault that somebody wrote.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Conversation:
         over_tls: bool,
         strict: bool,
         idle: Callable[[], object],
+        failed: Callable[[Exception], object],
     ) -> None:
         self.number: Final = number
         self.transcript: Final = Transcript(hide=HIDDEN)
@@ -85,6 +87,7 @@ class Conversation:
         self._redactor = Redactor(b"\r\n" if strict else b"\n")
         self._line = b""  # what has come of the command line that is not all here
         self._idle: Final = idle
+        self._failed: Final = failed
         self._end = Ending.DROP
         self._gone = False  # nobody hears what is sent
 
@@ -93,14 +96,22 @@ class Conversation:
         try:
             with self.scope, contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 await self._serve()
+        except Exception as failure:
+            self._failed(failure)  # before the client can know
         finally:
             with trio.CancelScope(shield=True):
-                # Before the client can know: when it comes back, it must not meet its own lock.
-                with self._at_work():
-                    await self._dialogue.close("the test server")
-                await self._close()
+                await self._wind_up()
             self.over.set()
             self._idle()
+
+    async def _wind_up(self) -> None:
+        """Give back what the store lent, then close: a client that comes back must not meet its own lock."""
+        try:
+            with self._at_work():
+                await self._dialogue.close("the test server")
+            await self._close()
+        except Exception as failure:
+            self._failed(failure)
 
     async def _serve(self) -> None:
         if self._over_tls and not await self._start_tls():

@@ -85,7 +85,7 @@ class TrioPop3Server:
         self._ports: list[int] = []
         self._script: Final = Script()
         self._conversations: list[Conversation] = []
-        self._errors: list[Exception] = []
+        self._errors: Final[list[Exception]] = []
         self._idle: Final = trio.lowlevel.ParkingLot()
         self.rules = self._rules_of()
 
@@ -127,7 +127,8 @@ class TrioPop3Server:
 
     def check(self) -> None:
         """Raise what has gone wrong in the server itself since it was last asked: a fault of yours, for example."""
-        errors, self._errors = self._errors, []
+        errors = self._errors.copy()
+        self._errors.clear()
         if errors:
             raise ExceptionGroup("the test server failed", errors)
 
@@ -236,13 +237,10 @@ class TrioPop3Server:
             over_tls=over_tls,
             strict=rules.profile is Profile.STRICT,
             idle=self._idle.unpark_all,
+            failed=self._errors.append,
         )
         self._conversations.append(conversation)
-        try:
-            await conversation.run()
-        except Exception as failure:
-            # Most likely of a fault that somebody else wrote. Kept for `check`: one connection must not end the server.
-            self._errors.append(failure)
+        await conversation.run()
 
     # --- mail ------------------------------------------------------------------------------------------------------
 
