@@ -282,7 +282,9 @@ def outside(function: Callable[[], T]) -> T:
 
     A test that is on trio itself may use the server, too. Its loop stands still meanwhile.
     """
-    if not trio.lowlevel.in_trio_run():
+    try:
+        trio.lowlevel.current_trio_token()
+    except RuntimeError:
         return function()
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(function).result()
