@@ -16,6 +16,30 @@ if TYPE_CHECKING:
     from .dialogue import Answer as Answer
     from .dialogue import Dialogue as Dialogue
     from .differential import differential as differential
+    from .fault_scripts import FAULT_SCRIPTS as FAULT_SCRIPTS
+    from .faults import Asked as Asked
+    from .faults import BareLf as BareLf
+    from .faults import BrokenTls as BrokenTls
+    from .faults import Capabilities as Capabilities
+    from .faults import Delay as Delay
+    from .faults import DoubledTerminator as DoubledTerminator
+    from .faults import DropAt as DropAt
+    from .faults import Ending as Ending
+    from .faults import ExtraLine as ExtraLine
+    from .faults import Fault as Fault
+    from .faults import GREETING as GREETING
+    from .faults import LongLine as LongLine
+    from .faults import LostDeletion as LostDeletion
+    from .faults import NoReply as NoReply
+    from .faults import NoTerminator as NoTerminator
+    from .faults import Plan as Plan
+    from .faults import Refuse as Refuse
+    from .faults import Say as Say
+    from .faults import Slow as Slow
+    from .faults import StallAt as StallAt
+    from .faults import Uids as Uids
+    from .faults import Unstuffed as Unstuffed
+    from .faults import WrongSize as WrongSize
     from .judge import Mismatch as Mismatch
     from .judge import Violation as Violation
     from .machines import Failure as Failure
@@ -30,6 +54,11 @@ if TYPE_CHECKING:
     from .pair import PairMachine as PairMachine
     from .portal import Portal as Portal
     from .replay import replay as replay
+    from .script import Struck as Struck
+    from .server import Pop3TestServer as Pop3TestServer
+    from .serving import StoredMessage as StoredMessage
+    from .serving import TrioPop3Server as TrioPop3Server
+    from .serving import open_pop3_server as open_pop3_server
     from .strategies import chunkings as chunkings
     from .strategies import command_lines as command_lines
     from .strategies import dialogues as dialogues
@@ -54,28 +83,56 @@ if TYPE_CHECKING:
 # Where each name lives; a test compares it with the imports above.
 _HOMES = {
     "Answer": "dialogue",
+    "Asked": "faults",
     "BadReply": "talk",
+    "BareLf": "faults",
     "Bench": "bench",
+    "BrokenTls": "faults",
+    "Capabilities": "faults",
     "Closed": "talk",
     "CoreMachine": "core",
+    "Delay": "faults",
     "Dialect": "dialect",
     "Dialogue": "dialogue",
+    "DoubledTerminator": "faults",
+    "DropAt": "faults",
+    "Ending": "faults",
     "Expected": "model",
+    "ExtraLine": "faults",
+    "FAULT_SCRIPTS": "fault_scripts",
     "Failure": "machines",
+    "Fault": "faults",
+    "GREETING": "faults",
+    "LongLine": "faults",
+    "LostDeletion": "faults",
     "MemoryWire": "wire",
     "Mismatch": "judge",
     "ModelMaildrop": "model",
     "ModelSession": "model",
+    "NoReply": "faults",
+    "NoTerminator": "faults",
     "PairMachine": "pair",
+    "Plan": "faults",
+    "Pop3TestServer": "server",
     "Portal": "portal",
+    "Refuse": "faults",
     "Reply": "talk",
+    "Say": "faults",
     "SessionMachine": "machines",
     "Silent": "wire",
+    "Slow": "faults",
     "SocketWire": "wire",
+    "StallAt": "faults",
+    "StoredMessage": "serving",
+    "Struck": "script",
     "Talk": "talk",
     "Transcript": "transcript",
+    "TrioPop3Server": "serving",
+    "Uids": "faults",
+    "Unstuffed": "faults",
     "Violation": "judge",
     "Wire": "wire",
+    "WrongSize": "faults",
     "canonical": "model",
     "chunkings": "strategies",
     "command_lines": "strategies",
@@ -91,6 +148,7 @@ _HOMES = {
     "malformed_lines": "strategies",
     "messages": "strategies",
     "near_lines": "strategies",
+    "open_pop3_server": "serving",
     "replay": "replay",
     "run_machine": "machines",
 }
