@@ -58,7 +58,7 @@ async def right_password(trial: Trial) -> None:
     """authenticate gives the name of the user whose password it is, the same each time."""
     trial.wants("PLAIN")
     for name in trial.bench.users:
-        if await trial.login(name) != await trial.login(name):
+        if await trial.authenticated(name) != await trial.authenticated(name):
             raise Broken(f"{name} is not the same user twice")
 
 
@@ -151,11 +151,11 @@ async def failures_keep_the_secret(trial: Trial) -> None:
 async def logins_at_once(trial: Trial) -> None:
     """Logins at the same time get each their own answer."""
     trial.wants("PLAIN")
-    expected = {name: await trial.login(name) for name in trial.bench.users}
+    expected = {name: await trial.user(name) for name in trial.bench.users}
     wrong: list[str] = []
 
     async def right(name: str, user: str) -> None:
-        if await trial.login(name) != user:
+        if await trial.authenticated(name) != user:
             wrong.append(f"{name} became somebody else")
 
     async def failing(name: str) -> None:
@@ -175,7 +175,7 @@ async def apop(trial: Trial) -> None:
     trial.wants("APOP")
 
     def credentials(name: str, secret: str) -> Credentials:
-        digest = hashlib.md5((_TIMESTAMP + secret).encode(), usedforsecurity=False).digest()
+        digest = hashlib.md5((_TIMESTAMP + secret).encode("utf-8", "surrogateescape"), usedforsecurity=False).digest()
         return ApopCredentials(name, _TIMESTAMP, digest)
 
     await _by_digest(trial, "APOP", credentials)
@@ -190,7 +190,9 @@ async def cram_md5(trial: Trial) -> None:
     challenge = _TIMESTAMP.encode()
 
     def credentials(name: str, secret: str) -> Credentials:
-        return CramMd5Credentials(name, challenge, hmac.digest(secret.encode(), challenge, "md5"))
+        return CramMd5Credentials(
+            name, challenge, hmac.digest(secret.encode("utf-8", "surrogateescape"), challenge, "md5")
+        )
 
     await _by_digest(trial, "CRAM-MD5", credentials)
 
@@ -199,7 +201,7 @@ async def _by_digest(trial: Trial, method: str, credentials: Callable[[str, str]
     name = trial.name
     right = credentials(name, trial.bench.users[name])
     user = await trial.do(f"authenticate {name} by {method}", trial.authenticate, right)
-    if user != await trial.login(name):
+    if user != await trial.user(name):
         raise Broken(f"{method} made another user of {name}: {user!r:.80}")
     await _fails(trial, f"{name} by {method}, wrong secret", credentials(name, secrets.token_hex(8)))
     for unknown in (NOBODY, name):
@@ -261,7 +263,7 @@ async def delegation(trial: Trial) -> None:
     backend = trial.backend
     if not isinstance(backend, Delegation):
         raise Skipped("the backend has no authorize")
-    user = await trial.login(trial.name)
+    user = await trial.user(trial.name)
     for other in trial.bench.users:
         step = f"authorize {user} for {other}"
         try:
@@ -301,7 +303,7 @@ async def expiry(trial: Trial) -> None:
 async def _policies(trial: Trial, step: str, ask: Callable[[str | None], Awaitable[object]]) -> list[Policy]:
     """What is said for nobody in particular, and for each user."""
     said: list[Policy] = []
-    for user in (None, *[await trial.login(name) for name in trial.bench.users]):
+    for user in (None, *[await trial.user(name) for name in trial.bench.users]):
         policy = await trial.do(f"{step} of {user}", ask, user)
         if not isinstance(policy, Policy):
             raise Broken(f"{step} of {user} is {type(policy).__name__}, not a Policy")

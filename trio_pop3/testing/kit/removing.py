@@ -98,7 +98,7 @@ async def a_failed_commit_says_so(trial: Trial) -> None:
             except Exception as failure:  # looked at below
                 said = failure
     found = await trial.mail(trial.name)
-    remaining = [message for message in marked if message.uid in found]
+    remaining = [message.uid for message in marked if message.uid in found]
     if said is None:
         raise Broken(f"it returned, and {len(remaining)} of 3 marked messages are still there")
     if isinstance(said, CommitIncomplete) and said.remaining != len(remaining):
@@ -107,5 +107,5 @@ async def a_failed_commit_says_so(trial: Trial) -> None:
     if found != (expected := without(before, gone)):
         raise Broken(f"afterwards the mail of {trial.name} {difference(expected, found)}")
     async with trial.session(trial.name) as held:
-        await trial.commit(held, [message for message in held.messages if message in remaining])
+        await trial.commit(held, [message for message in held.messages if message.uid in remaining])
     await trial.expect(trial.name, without(before, marked))

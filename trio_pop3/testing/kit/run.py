@@ -120,7 +120,6 @@ async def check_backend(
         except Skipped as reason:
             skipped[name] = str(reason)
         except Exception as failure:
-            await trial.finish()
             happened = str(failure) if isinstance(failure, Broken) else f"{shown(failure)} was raised"
             faults.append(Fault(name, check.promise, happened, tuple(trial.steps)))
             if not isinstance(failure, Broken):
@@ -140,7 +139,10 @@ async def _tried(check: Check, trial: Trial) -> None:
     for need in check.needs:
         if not getattr(trial.bench, need):
             raise Skipped("the bench has exclusive=False" if need == "exclusive" else f"the bench has no {need}")
-    await check.function(trial)
+    try:
+        await check.function(trial)
+    finally:
+        await trial.finish()
 
 
 async def _close(bench: Bench, seconds: float) -> None:
