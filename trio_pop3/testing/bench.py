@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from trio_pop3 import Backend
 
@@ -33,4 +33,16 @@ class Bench:
     crash: Callable[[], object] | None = None
     # While this is entered, removing a message fails for some or all that are marked.
     failing_commit: Callable[[], AbstractContextManager[Any]] | None = None
+    # While this is entered, a maildrop cannot be read, as when a disk or a database is gone.
+    failing_open: Callable[[], AbstractContextManager[Any]] | None = None
+    # remove(user, uid): take a message away behind the back of whoever has the maildrop open.
+    remove: Callable[[str, str], object] | None = None
+    # same(delivered, retrieved): for a store that adds to what it is given, such as a Received line; whether that is
+    # still the same message. None for a store that changes nothing but line ends.
+    same: Callable[[bytes, bytes], bool] | None = None
+    # False for a store that is documented to let several sessions have one maildrop.
+    exclusive: bool = True
     close: Callable[[], object] | None = None  # called in the end, whatever happened
+
+
+MakeBench: TypeAlias = Callable[[], Bench | Awaitable[Bench]]
