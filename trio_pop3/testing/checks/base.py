@@ -9,10 +9,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..talk import Reply, Talk
-from ..transcript import escape
+from ..transcript import escape as escape
 
 if TYPE_CHECKING:
-    from .target import Target
+    from .target import CheckedTalk, Target
 
 # What a reply to STAT holds (RFC 1939 section 5); more may follow.
 STAT: Final = re.compile(rb"(?P<count>[0-9]+) (?P<octets>[0-9]+)(?P<rest>.*)", re.DOTALL)
@@ -122,12 +122,13 @@ def refused(talk: Talk, line: bytes) -> Reply:
     return reply
 
 
-def all_refused(talk: Talk, *lines: bytes) -> None:
+def all_refused(talk: CheckedTalk, *lines: bytes) -> None:
     """Each of these lines is refused, and the session, logged in, goes on."""
     for line in lines:
-        refused(talk, line)
-        # A server may give up on a client that sends nothing but errors: this is none.
-        in_step(talk)
+        with talk.settling():
+            refused(talk, line)
+            # A server may give up on a client that sends nothing but errors: this is none.
+            in_step(talk)
 
 
 def in_step(talk: Talk) -> tuple[int, int]:

@@ -35,10 +35,9 @@ IMPLICIT_TLS: Final = _need(
 ENCRYPTED: Final = _need(
     "TLS", lambda target: target.settings.encryption is not Encryption.NONE, "the connection is not encrypted"
 )
-STLS: Final = _need(
-    "STLS",
-    lambda target: "STLS" in (target.capabilities_in_clear or ()) or target.settings.encryption is Encryption.STLS,
-    "no STLS announced",
+STLS: Final = Need("STLS", lambda target: target.no_stls)
+ANY_TLS: Final = Need(
+    "TLS", lambda target: None if target.settings.encryption is Encryption.IMPLICIT else target.no_stls
 )
 
 

@@ -71,7 +71,7 @@ def _made(check: Check, target: Target) -> Outcome:
     except (AssertionError, OSError) as failure:
         verdict = Verdict.FAILED if check.level is Level.MUST else Verdict.WARNED
         sentence = str(failure) if isinstance(failure, AssertionError) else f"the connection failed: {failure}"
-    dialogue = target.transcript.shortened(_MOST_LINES)
+    dialogue = target.dialogue(_MOST_LINES, failed=verdict in (Verdict.FAILED, Verdict.WARNED))
     target.end(orderly=verdict in (Verdict.PASSED, Verdict.SKIPPED))
     if DESTRUCTIVE in check.needs:
         target.changed()

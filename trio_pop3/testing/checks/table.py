@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Final, TextIO
 
 from .base import Check, Outcome, Verdict
@@ -11,7 +12,8 @@ from .target import Settings
 
 _WORDS: Final = {Verdict.PASSED: "ok", Verdict.FAILED: "FAIL", Verdict.WARNED: "warn", Verdict.SKIPPED: "skip"}
 _COLOURS: Final = {Verdict.PASSED: "32", Verdict.FAILED: "1;31", Verdict.WARNED: "33", Verdict.SKIPPED: "2"}
-_ROW: Final = "  {number:<4} {word} {level:<6} {section:<24} {title}"
+_MOST_COLUMNS: Final = 160
+_ROW: Final = "  {number:<8}{word} {level:<6} {section:<24} {title}"
 
 
 def headline(settings: Settings, seed: int) -> str:
@@ -30,10 +32,13 @@ def table(report: Report, *, colour: bool, verbose: bool) -> Iterator[str]:
     for group, outcomes in _grouped(report.outcomes):
         yield ""
         yield _painted(group, "1", colour)
-        for outcome in outcomes:
-            yield _row(outcome, colour)
-            if verbose:
+        if verbose:
+            for outcome in outcomes:
+                yield _row(outcome, colour)
                 yield from _indented(outcome.dialogue)
+            continue
+        for _, same in groupby(outcomes, lambda outcome: outcome.verdict is Verdict.SKIPPED and outcome.sentence):
+            yield from _rows(list(same), colour)
     for verdict in (Verdict.WARNED, Verdict.FAILED):
         for outcome in report.outcomes:
             if outcome.verdict is verdict:
@@ -91,6 +96,16 @@ def _grouped(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, list[Outcome]]]
         yield group, [outcome for outcome in outcomes if outcome.check.group == group]
 
 
+def _rows(outcomes: list[Outcome], colour: bool) -> Iterator[str]:
+    """A row for each; what is skipped in a row for one reason is one."""
+    if len(outcomes) == 1 or outcomes[0].verdict is not Verdict.SKIPPED:
+        yield from (_row(outcome, colour) for outcome in outcomes)
+        return
+    word = _painted("skip", _COLOURS[Verdict.SKIPPED], colour)
+    numbers = f"{outcomes[0].check.number}-{outcomes[-1].check.number}"
+    yield f"  {numbers:<8}{word} {len(outcomes)} checks: {outcomes[0].sentence}"
+
+
 def _row(outcome: Outcome, colour: bool) -> str:
     check = outcome.check
     word = _painted(f"{_WORDS[outcome.verdict]:<4}", _COLOURS[outcome.verdict], colour)
@@ -109,7 +124,9 @@ def _explained(outcome: Outcome, colour: bool) -> Iterator[str]:
 
 
 def _indented(dialogue: str) -> Iterator[str]:
-    yield from (f"       {line}" for line in dialogue.splitlines())
+    for line in dialogue.splitlines():
+        more = len(line) - _MOST_COLUMNS
+        yield f"      {line}" if more <= 0 else f"      {line[:_MOST_COLUMNS]}... and {more} characters"
 
 
 def _painted(text: str, code: str, colour: bool) -> str:

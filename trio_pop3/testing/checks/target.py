@@ -8,7 +8,7 @@ import hashlib
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -97,10 +97,10 @@ class Settings:
     reset: Callable[[], None] | None = None
     profile: Profile = Profile.DEFAULT
 
-    def dial(self) -> SocketWire:
-        """A connection: over TLS, if that is implicit. Raises OSError."""
+    def dial(self, context: ssl.SSLContext | None = None) -> SocketWire:
+        """A connection: over TLS, if that is implicit; with another context, if one is given. Raises OSError."""
         implicit = self.encryption is Encryption.IMPLICIT
-        return SocketWire(self.host, self.port, tls=self.tls, implicit=implicit, timeout=self.timeout)
+        return SocketWire(self.host, self.port, tls=context or self.tls, implicit=implicit, timeout=self.timeout)
 
     def dial_encrypted(self) -> Wire:
         """A connection on which passwords may be said: behind STLS, if that is how TLS begins."""
@@ -149,6 +149,7 @@ class CheckedTalk(Talk):
         self._target: Final = target
         self.greeting = Reply(None, b"")
         self.logged_in = False
+        self.after_login = False  # whether the transcript begins behind the login
         self.said = b""
 
     def send_octets(self, data: bytes) -> None:
@@ -168,14 +169,22 @@ class CheckedTalk(Talk):
         match = _TIMESTAMP.search(self.greeting.text)
         return match[0] if match else None
 
+    @contextlib.contextmanager
+    def settling(self) -> Iterator[None]:
+        """What is said in here is not shown if it is something later that fails."""
+        mark = len(self.transcript.entries)
+        yield
+        self._target.settled.append((mark, len(self.transcript.entries)))
+
     def leave(self) -> None:
         """End the session so that the lock is free as soon as possible and nothing is deleted."""
-        if self.logged_in and not self.ended and not _MAY_REMOVE.search(self.said):
-            with contextlib.suppress(AssertionError, OSError):
-                self.ask(b"QUIT")
-                self.expect_end()
-        else:
-            self._target.dropped = self._target.dropped or self.logged_in
+        if self.logged_in and not self.ended:
+            if _MAY_REMOVE.search(self.said):
+                self._target.dropped = True
+            else:
+                with contextlib.suppress(AssertionError, OSError):
+                    self.ask(b"QUIT")
+                    self.expect_end()
         self.close()
 
 
@@ -192,6 +201,7 @@ class Target:
         self.logins = 0
         self.dropped = False  # whether a session was left without QUIT, so that its lock may linger
         self.transcript = Transcript()
+        self.settled: list[tuple[int, int]] = []  # what is not shown of a dialogue in which something failed
         self.method = "USER"
         self._talks: list[CheckedTalk] = []
         self._mail: Mail | None = None
@@ -206,6 +216,7 @@ class Target:
     def begin(self) -> None:
         """A new check."""
         self.transcript = Transcript(hide=self._hide)
+        self.settled = []
         self._talks = []
 
     def end(self, *, orderly: bool) -> None:
@@ -214,7 +225,7 @@ class Target:
             if orderly:
                 talk.leave()
             else:
-                self.dropped = self.dropped or talk.logged_in
+                self.dropped = True
                 talk.close()
 
     def conceal(self, text: str) -> str:
@@ -231,7 +242,7 @@ class Target:
     @contextlib.contextmanager
     def _aside(self) -> Iterator[None]:
         """Connections that are not the check's own: its transcript has them only if something is wrong there."""
-        transcript, talks = self.transcript, self._talks
+        transcript, talks, settled = self.transcript, self._talks, self.settled
         self.begin()
         try:
             yield
@@ -239,7 +250,7 @@ class Target:
             self.end(orderly=False)
             raise
         self.end(orderly=True)
-        self.transcript, self._talks = transcript, talks
+        self.transcript, self._talks, self.settled = transcript, talks, settled
 
     # --- connections --------------------------------------------------------------------------------------------
 
@@ -260,9 +271,9 @@ class Target:
         expect(talk.greeting.ok, "the greeting is not +OK")
         return talk
 
-    def dial(self) -> CheckedTalk:
+    def dial(self, context: ssl.SSLContext | None = None) -> CheckedTalk:
         """A connection of which nothing was read yet. Raises OSError."""
-        talk = CheckedTalk(self, self.settings.dial(), len(self._talks) + 1)
+        talk = CheckedTalk(self, self.settings.dial(context), len(self._talks) + 1)
         self._talks.append(talk)
         return talk
 
@@ -284,8 +295,32 @@ class Target:
             time.sleep(wait)
         self.dropped = False
         del self.transcript.entries[mark:]
-        self.transcript.remarks.append(f"connection {talk.number} has logged in")
+        talk.after_login = True
         return talk
+
+    def each(self, lines: Iterable[bytes], begin: Callable[[], CheckedTalk]) -> Iterator[tuple[CheckedTalk, bytes]]:
+        """A connection of its own for each line; only the last one is shown if something fails."""
+        for line in lines:
+            mark = len(self.transcript.entries)
+            talk = begin()
+            yield talk, line
+            talk.leave()
+            self.settled.append((mark, len(self.transcript.entries)))
+
+    def dialogue(self, most_lines: int, *, failed: bool) -> str:
+        """What was said in this check; of one that failed, what has to do with that."""
+        entries = self.transcript.entries
+        if failed:
+            hidden = {position for begin, end in self.settled for position in range(begin, end)}
+            entries = [entry for position, entry in enumerate(entries) if position not in hidden]
+        shown = {entry.number for entry in entries}
+        inside = [talk.number for talk in self._talks if talk.after_login and talk.number in shown]
+        remarks = [f"connection {number} has logged in" for number in inside] if len(shown) > 1 else ["after the login"]
+        if inside:
+            remarks += self.transcript.remarks
+        else:
+            remarks = self.transcript.remarks
+        return Transcript(entries, self._hide, remarks).shortened(most_lines)
 
     def try_login(self, talk: CheckedTalk, account: Account | None = None) -> Reply:
         """Log in on a connection, in the way this server is known to allow; its reply."""
@@ -373,10 +408,20 @@ class Target:
             return capabilities_of(self.connect())
 
     @cached_property
-    def capabilities_in_clear(self) -> Capabilities | None:
-        """The same before STLS, where that is how TLS begins."""
-        with self._aside():
-            return capabilities_of(self.greeted())
+    def no_stls(self) -> str | None:
+        """Why STLS cannot be looked at; None if it can."""
+        if self.settings.encryption is not Encryption.NONE:
+            return None if self.settings.encryption is Encryption.STLS else "the connection begins with TLS"
+        if "STLS" not in (self.capabilities or ()):
+            return "STLS is not announced"
+        try:
+            with self._aside():
+                talk = self.greeted()
+                accepted(talk, b"STLS")
+                talk.start_tls()
+        except ssl.SSLCertVerificationError as failure:
+            return f"the certificate is not trusted ({failure.verify_message}); see --ca-file and --insecure-tls"
+        return None
 
     @cached_property
     def capabilities_inside(self) -> Capabilities | None:
