@@ -43,8 +43,7 @@ def add_to(commands: Any) -> None:
         "check", help="check a POP3 server, anybody's, against the RFCs", allow_abbrev=False,
         description="Makes numbered checks of a POP3 server, then has dialogues with it that are made from a seed. The "
         "exit status is 0 if every MUST holds, 1 if one does not, 2 if nothing could be checked. Nothing is deleted "
-        "without --destructive. It logs in about a hundred times, a few of them with a wrong password, one connection "
-        "after the other.",
+        "without --destructive. It logs in about a hundred times, one after the other.",
     )  # fmt: skip
     parser.add_argument("address", metavar="HOST:PORT", nargs="?", help="or [IPV6]:PORT")
     parser.add_argument("--not-loopback", action="store_true", help="HOST is not this machine, and I may test it")
@@ -73,6 +72,10 @@ def add_to(commands: Any) -> None:
     what.add_argument(
         "--reset", metavar="COMMAND", help="a shell command that puts the maildrop back to what it was, before each "
         "check that deletes",
+    )  # fmt: skip
+    what.add_argument(
+        "--no-wrong-passwords", action="store_true", help="send none; otherwise about twenty, in the end, which may "
+        "make a server slow to answer, or ban this host",
     )  # fmt: skip
     what.add_argument("--seed", metavar="N", type=int, help="of the dialogues, to have the same ones again")
     what.add_argument("--max-examples", metavar="N", type=int, default=50, help="how many dialogues, 0 for none (50)")
@@ -176,6 +179,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         tls=_context(arguments),
         timeout=arguments.timeout,
         destructive=arguments.destructive,
+        guesses=not arguments.no_wrong_passwords,
         reset=None if arguments.reset is None else _resetting(arguments.reset),
         profile=Profile[arguments.profile.upper()],
     )

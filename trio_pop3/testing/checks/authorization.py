@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from .base import Group, Level, Skip, accepted, expect, in_step, refused, says_goodbye
-from .needs import APOP, NO_APOP, SECOND, STRICT, USER, announces
+from .needs import APOP, GUESSES, NO_APOP, SECOND, STRICT, USER, announces
 from .target import NOBODY, WRONG_PASSWORD, Account, CheckedTalk, Target, apop_digest
 
 AUTHORIZATION: Final = Group("Authorization")
@@ -72,7 +72,7 @@ def user_and_pass_need_arguments(target: Target) -> None:
 
 
 @AUTHORIZATION("208", "an empty password lets nobody in, not even a user who does not exist", MUST,
-               "RFC 1939 section 7", "R1939-72", needs=(USER,))  # fmt: skip
+               "RFC 1939 section 7", "R1939-72", needs=(USER, GUESSES))  # fmt: skip
 def no_empty_password(target: Target) -> None:
     """A-13, H6."""
     for talk, user in target.each((target.settings.account.name, NOBODY), target.connect):
@@ -81,7 +81,7 @@ def no_empty_password(target: Target) -> None:
 
 
 @AUTHORIZATION("209", "after a wrong password another login and QUIT work, unless the server closes", MUST,
-               "RFC 1939 section 4", "R1939-26", "R1734-02")  # fmt: skip
+               "RFC 1939 section 4", "R1939-26", "R1734-02", needs=(GUESSES,))  # fmt: skip
 def wrong_password(target: Target) -> None:
     """F9 of clients: a mistyped password is no reason to give up."""
     talk = target.connect()
@@ -105,7 +105,7 @@ def user_tells_nothing(target: Target) -> None:
 
 
 @AUTHORIZATION("211", "the reply to a wrong password does not tell whether there is such a user", SHOULD,
-               "RFC 1939 section 13", "R1939-69", "R4422-06", needs=(USER,))  # fmt: skip
+               "RFC 1939 section 13", "R1939-69", "R4422-06", needs=(USER, GUESSES))  # fmt: skip
 def pass_tells_nothing(target: Target) -> None:
     """H7."""
     known = target.refusal()
@@ -114,7 +114,7 @@ def pass_tells_nothing(target: Target) -> None:
 
 
 @AUTHORIZATION("212", "with AUTH-RESP-CODE, a wrong password is answered with [AUTH]", MUST, "RFC 3206 section 6",
-               "R3206-06", needs=(USER, announces("AUTH-RESP-CODE")))  # fmt: skip
+               "R3206-06", needs=(USER, GUESSES, announces("AUTH-RESP-CODE")))  # fmt: skip
 def wrong_password_has_its_code(target: Target) -> None:
     """H9."""
     code = target.refusal().code
@@ -122,7 +122,7 @@ def wrong_password_has_its_code(target: Target) -> None:
 
 
 @AUTHORIZATION("213", "[AUTH] is said only by a server that announces AUTH-RESP-CODE", SHOULD, "RFC 3206 section 5",
-               "R3206-05", needs=(USER,))  # fmt: skip
+               "R3206-05", needs=(USER, GUESSES))  # fmt: skip
 def code_is_announced(target: Target) -> None:
     if target.refusal().code == "AUTH":
         expect("AUTH-RESP-CODE" in (target.capabilities or ()), "AUTH-RESP-CODE is not announced")
@@ -134,7 +134,8 @@ def any_case(target: Target) -> None:
     """D4."""
     talk, account = target.connect(), target.settings.account
     accepted(talk, b"uSeR " + account.name)
-    talk.logged_in = bool(accepted(talk, b"pAsS " + account.secret).ok)
+    accepted(talk, b"pAsS " + account.secret)
+    talk.entered()
     in_step(talk)
 
 
@@ -150,7 +151,7 @@ def no_login_after_login(target: Target) -> None:
 
 
 @AUTHORIZATION("216", "a space behind the password makes it another one", MUST, "RFC 1939 section 7", "R1939-71",
-               needs=(USER, STRICT))  # fmt: skip
+               needs=(USER, GUESSES, STRICT))  # fmt: skip
 def spaces_belong_to_passwords(target: Target) -> None:
     """D3, A-14."""
     account = target.settings.account
@@ -159,7 +160,7 @@ def spaces_belong_to_passwords(target: Target) -> None:
 
 
 @AUTHORIZATION("217", "an APOP digest of another greeting is refused, and the login stays open", MUST,
-               "RFC 1939 section 7", "R1939-76", needs=(APOP,))  # fmt: skip
+               "RFC 1939 section 7", "R1939-76", needs=(APOP, GUESSES))  # fmt: skip
 def old_digest(target: Target) -> None:
     """H13."""
     earlier = target.timestamps
@@ -184,7 +185,7 @@ def right_digest(target: Target) -> None:
     if not reply.ok:
         target.failed_logins += 1
         raise Skip("this user has no APOP")
-    talk.logged_in = True
+    talk.entered()
     in_step(talk)
 
 
@@ -209,8 +210,8 @@ def malformed_apop(target: Target) -> None:
 def one_session(target: Target) -> None:
     """A-42. Not a MUST: the lock is to be held "as necessary", and 521 looks at what it is for."""
     first = target.login()
-    second = target.connect()
-    reply = target.try_login(second)
+    in_step(first)
+    reply = target.try_login(target.connect())
     expect(not reply.ok, "a second session was let in")
     in_step(first)
 
@@ -236,7 +237,7 @@ def lock_is_released(target: Target) -> None:
 
 
 @AUTHORIZATION("224", "[IN-USE] is said only if the password was right", MUST, "RFC 2449 section 8.1.2", "R2449-42",
-               needs=(USER, announces("RESP-CODES")))  # fmt: skip
+               needs=(USER, GUESSES, announces("RESP-CODES")))  # fmt: skip
 def in_use_only_for_its_owner(target: Target) -> None:
     """H9: a stranger must not learn that somebody is reading mail."""
     target.login()
@@ -254,7 +255,7 @@ def locks_are_apart(target: Target) -> None:
 
 
 @AUTHORIZATION("226", "one user's password does not open another user's maildrop", MUST, "RFC 1939 section 7",
-               "R1939-66", "R1939-67", needs=(USER, SECOND))  # fmt: skip
+               "R1939-66", "R1939-67", needs=(USER, GUESSES, SECOND))  # fmt: skip
 def passwords_are_apart(target: Target) -> None:
     account = other(target)
     if account.secret == target.settings.account.secret:

@@ -16,11 +16,13 @@ def _need(name: str, there: Callable[[Target], object], reason: str) -> Need:
 
 
 DESTRUCTIVE: Final = _need("--destructive", lambda target: target.settings.destructive, "not without --destructive")
+# The checks that need it come last: servers punish guessing, by time or by closing the door.
+GUESSES: Final = _need("wrong passwords", lambda target: target.settings.guesses, "no wrong password is to be sent")
 SECOND: Final = _need("--second-user", lambda target: target.settings.second, "no --second-user")
 STRICT: Final = _need(
     "--profile strict",
     lambda target: target.settings.profile is Profile.STRICT,
-    "the RFCs leave this open; --profile strict asks for it",
+    "only --profile strict asks for it",
 )
 USER: Final = _need("USER", lambda target: target.method == "USER", "no login with USER and PASS")
 CAPA: Final = _need("CAPA", lambda target: target.capabilities is not None, "no CAPA")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .base import Check, Level, Outcome, Skip, Verdict
-from .needs import DESTRUCTIVE
+from .needs import DESTRUCTIVE, GUESSES
 from .target import Settings, Target
 
 # What is printed of a dialogue, of each block of lines that the server says.
@@ -45,14 +45,14 @@ def run_checks(
     began = time.monotonic()
     target = Target(settings)
     greeting = target.reach()
-    outcomes: list[Outcome] = []
-    for check in checks:
+    outcomes: dict[str, Outcome] = {}
+    for check in sorted(checks, key=lambda check: GUESSES in check.needs):
         watch(check)
-        outcomes.append(outcome := _made(check, target))
+        outcomes[check.number] = outcome = _made(check, target)
         watch(outcome)
     return Report(
         target.conceal(greeting.text.decode("latin-1")),
-        tuple(outcomes),
+        tuple(outcomes[check.number] for check in checks),
         target.logins,
         target.failed_logins,
         time.monotonic() - began,

@@ -12,7 +12,7 @@ from trio_pop3 import sasl
 from ..talk import Reply
 from .authorization import stays_open
 from .base import Group, Level, Skip, accepted, expect, in_step, named, refused, says_goodbye
-from .needs import STRICT, announces, mechanism
+from .needs import GUESSES, STRICT, announces, mechanism
 from .target import NOBODY, WRONG_PASSWORD, CheckedTalk, Target
 
 SASL: Final = Group("SASL")
@@ -76,14 +76,14 @@ def cancelled(target: Target) -> None:
 
 
 @SASL("307", "a wrong password is refused, and the login is open for something else unless the server closes", MUST,
-      "RFC 5034 section 4", "R5034-21", "R5034-30", needs=(PLAIN,))  # fmt: skip
+      "RFC 5034 section 4", "R5034-21", "R5034-30", needs=(PLAIN, GUESSES))  # fmt: skip
 def wrong_password(target: Target) -> None:
     message = base64.b64encode(b"\0%s\0%s" % (target.settings.account.name, WRONG_PASSWORD))
     _fails_and_goes_on(target, b"AUTH PLAIN " + message)
 
 
 @SASL("308", "what is not base64 is refused, and the login is open for something else", MUST, "RFC 5034 section 4",
-      "R5034-16", "R5034-18", needs=(PLAIN,))  # fmt: skip
+      "R5034-16", "R5034-18", needs=(PLAIN, GUESSES))  # fmt: skip
 def no_base64(target: Target) -> None:
     """H4. What would be good without the character that does not belong there is not good."""
     good = target.settings.account.plain
@@ -91,7 +91,7 @@ def no_base64(target: Target) -> None:
     _fails_and_goes_on(target, b"AUTH PLAIN", good[:4] + b"!" + good[4:])
 
 
-@SASL("309", "= is refused but where base64 ends", MUST, "RFC 5034 section 4", "R5034-19", needs=(PLAIN,))
+@SASL("309", "= is refused but where base64 ends", MUST, "RFC 5034 section 4", "R5034-19", needs=(PLAIN, GUESSES))
 def padding_inside(target: Target) -> None:
     """A-37."""
     for talk, line in target.each((b"=AAA", b"AAA=BBB="), target.connect):
@@ -99,26 +99,26 @@ def padding_inside(target: Target) -> None:
 
 
 @SASL("310", "= as the initial response stands for no octets, which PLAIN refuses", MUST, "RFC 5034 section 4",
-      "R5034-10", "R4616-05", needs=(PLAIN,))  # fmt: skip
+      "R5034-10", "R4616-05", needs=(PLAIN, GUESSES))  # fmt: skip
 def empty_initial_response(target: Target) -> None:
     _fails_and_goes_on(target, b"AUTH PLAIN =", again=False)
 
 
 @SASL("311", "an empty line in the exchange is a response of no octets", MUST, "RFC 5034 section 4", "R5034-36",
-      needs=(PLAIN,))  # fmt: skip
+      needs=(PLAIN, GUESSES))  # fmt: skip
 def empty_response(target: Target) -> None:
     _fails_and_goes_on(target, b"AUTH PLAIN", b"", again=False)
 
 
 @SASL("312", "a line in the exchange is a response, even if it spells a command", MUST, "RFC 5034 section 4",
-      "R5034-21", needs=(PLAIN,))  # fmt: skip
+      "R5034-21", needs=(PLAIN, GUESSES))  # fmt: skip
 def no_commands(target: Target) -> None:
     """QUIT is base64."""
     _fails_and_goes_on(target, b"AUTH PLAIN", b"QUIT", again=False)
 
 
 @SASL("313", "PLAIN without exactly two NULs, or with an empty name or password, is refused", MUST,
-      "RFC 4616 section 2", "R4616-04", "R4616-05", needs=(PLAIN,))  # fmt: skip
+      "RFC 4616 section 2", "R4616-04", "R4616-05", needs=(PLAIN, GUESSES))  # fmt: skip
 def malformed_plain(target: Target) -> None:
     """H6."""
     account = target.settings.account
@@ -134,7 +134,7 @@ def malformed_plain(target: Target) -> None:
 
 
 @SASL("314", "PLAIN takes a name and a password of 255 octets each", MUST, "RFC 4616 section 2", "R4616-03",
-      "R5034-20", needs=(PLAIN,))  # fmt: skip
+      "R5034-20", needs=(PLAIN, GUESSES))  # fmt: skip
 def long_plain(target: Target) -> None:
     """H3. They are wrong here, so what shows is only that they are one response."""
     line = base64.b64encode(b"n" * 255 + b"\0" + b"n" * 255 + b"\0" + b"p" * 255)
@@ -217,8 +217,9 @@ def iterations(target: Target) -> None:
       "R5802-08", "R5802-09", needs=(_SCRAM_256,))  # fmt: skip
 def nonces(target: Target) -> None:
     seen = set()
+    first = b"n,,n=%s,r=abc" % target.settings.account.name
     for _ in range(2):
-        reply = target.connect().ask(b"AUTH SCRAM-SHA-256 " + base64.b64encode(b"n,,n=%s,r=abc" % NOBODY))
+        reply = target.connect().ask(b"AUTH SCRAM-SHA-256 " + base64.b64encode(first))
         match = re.match(rb"r=([^,]*)", _decoded(reply))
         if not (match and match[1].startswith(b"abc") and len(match[1]) > 3):
             raise AssertionError("the nonce does not go on from the client's")
@@ -227,7 +228,7 @@ def nonces(target: Target) -> None:
 
 
 @SASL("322", "SCRAM refuses a client that answers with another nonce", MUST, "RFC 5802 section 5.1", "R5802-08",
-      needs=(_SCRAM_256,))  # fmt: skip
+      needs=(_SCRAM_256, GUESSES))  # fmt: skip
 def another_nonce(target: Target) -> None:
     talk = target.connect()
     exchange, reply = _scram_begun(target, talk)
@@ -239,7 +240,7 @@ def another_nonce(target: Target) -> None:
 
 
 @SASL("323", "SCRAM refuses an extension that it must understand and cannot", MUST, "RFC 5802 section 5.1",
-      "R5802-02", needs=(_SCRAM_256,))  # fmt: skip
+      "R5802-02", needs=(_SCRAM_256, GUESSES))  # fmt: skip
 def mandatory_extension(target: Target) -> None:
     talk = target.connect()
     message = b"n,,m=x,n=%s,r=abcdefgh" % target.settings.account.name
@@ -264,7 +265,7 @@ def auth_alone_goes_on(target: Target) -> None:
 
 
 def _inside(talk: CheckedTalk) -> None:
-    talk.logged_in = True
+    talk.entered()
     in_step(talk)
 
 
@@ -291,9 +292,13 @@ def _fails_and_goes_on(
         _challenged(talk, line, b"")
         line = response
     refused(talk, line)
-    if stays_open(talk) and again:
+    if not stays_open(talk):
+        return
+    if again:
         target.log_in(talk)
         in_step(talk)
+    else:
+        says_goodbye(talk)
 
 
 def _scram_begun(target: Target, talk: CheckedTalk) -> tuple[sasl.ClientExchange, Reply]:

@@ -29,6 +29,8 @@ _MOST_STATUS_OCTETS: Final = 64 * 1024
 _TIMESTAMP: Final = re.compile(rb"<[^<>]*>")
 _DELE: Final = re.compile(rb"(?im)^[ \t]*dele\b")
 _MAY_REMOVE: Final = re.compile(rb"(?im)^[ \t]*(?:retr|dele)\b")
+# How much longer than for another reply to wait for one to a login, which servers delay on purpose.
+_LOGIN_PATIENCE: Final = 3
 # Seconds between attempts to log in while a session that was dropped still holds the lock.
 _PATIENCE: Final = (0.02, 0.05, 0.1, 0.3, 0.5, 1.0, 2.0)
 # What is looked at of a large maildrop.
@@ -83,6 +85,7 @@ class Settings:
     encryption, tls: when TLS begins, and what to check the server's certificate with.
     timeout: seconds to wait for a reply that is due.
     destructive: whether messages may be deleted; reset: brings the maildrop back to what it was, or None.
+    guesses: whether wrong passwords may be sent, about twenty in all.
     profile: STRICT demands what the strict profile of this package does where the RFCs leave a choice.
     """
 
@@ -94,6 +97,7 @@ class Settings:
     tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
     timeout: float = 10.0
     destructive: bool = False
+    guesses: bool = True
     reset: Callable[[], None] | None = None
     profile: Profile = Profile.DEFAULT
 
@@ -145,6 +149,8 @@ class CheckedTalk(Talk):
 
     def __init__(self, target: Target, wire: SocketWire, number: int) -> None:
         self.socket: Final = wire
+        # Wrong passwords may have made logins from here slow, also right ones.
+        wire.timeout = target.settings.timeout * _LOGIN_PATIENCE
         super().__init__(wire, target.transcript, number, most_status_octets=_MOST_STATUS_OCTETS)
         self._target: Final = target
         self.greeting = Reply(None, b"")
@@ -168,6 +174,12 @@ class CheckedTalk(Talk):
         """What APOP is computed with, if the greeting has it."""
         match = _TIMESTAMP.search(self.greeting.text)
         return match[0] if match else None
+
+    def entered(self) -> None:
+        """The session is in TRANSACTION."""
+        self.logged_in = True
+        self.socket.timeout = self._target.settings.timeout
+        self._target.entered()
 
     @contextlib.contextmanager
     def settling(self) -> Iterator[None]:
@@ -327,10 +339,13 @@ class Target:
         account = account or self.settings.account
         reply = _METHODS[self.method](self, talk, account)
         if reply.ok:
-            talk.logged_in = True
-            self.logins += 1
-            self._last_login = time.monotonic()
+            talk.entered()
         return reply
+
+    def entered(self) -> None:
+        """Somebody has logged in."""
+        self.logins += 1
+        self._last_login = time.monotonic()
 
     def log_in(self, talk: CheckedTalk) -> None:
         """Log in on this very connection, which must work."""

@@ -80,7 +80,7 @@ def no_half_injection(target: Target) -> None:
     expect(reply is None or not reply.ok, "what was sent in clear and what was sent under TLS made one command")
 
 
-@TLS("709", "STLS forgets a USER that came before it", MUST, "RFC 2595 section 4", "R2595-19", "R1939-67",
+@TLS("709", "STLS forgets a USER that came before it", MUST, "RFC 1939 section 7", "R1939-67", "R2595-19",
      needs=(STLS, USER))  # fmt: skip
 def user_is_forgotten(target: Target) -> None:
     """G3."""
