@@ -50,12 +50,21 @@ class Talk:
         wire: the connection, nothing read from it.
         transcript: where to write down what is said; a new one if None.
         number: which connection this is in the transcript.
+        most_status_octets: a first reply line that is longer, with its CRLF, is out of order.
     """
 
-    def __init__(self, wire: Wire, transcript: Transcript | None = None, number: int = 1) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        transcript: Transcript | None = None,
+        number: int = 1,
+        *,
+        most_status_octets: int = MOST_STATUS_OCTETS,
+    ) -> None:
         self.wire: Final = wire
         self.transcript: Final = Transcript() if transcript is None else transcript
         self.number: Final = number
+        self._most_status_octets: Final = most_status_octets
         self._buffer = bytearray()
         self._ended = False
 
@@ -74,8 +83,8 @@ class Talk:
         match = _STATUS.fullmatch(line)
         if match is None:
             raise BadReply(f"neither +OK nor -ERR: {line[:80]!r}")
-        if len(line) + 2 > MOST_STATUS_OCTETS:
-            raise BadReply(f"a first reply line of {len(line) + 2} octets, {MOST_STATUS_OCTETS} are allowed")
+        if len(line) + 2 > self._most_status_octets:
+            raise BadReply(f"a first reply line of {len(line) + 2} octets, {self._most_status_octets} are allowed")
         if match["challenge"] is not None:
             return Reply(None, match["challenge"])
         ok = match["word"] == b"+OK"

@@ -50,7 +50,7 @@ class SocketWire:
         host, port: where the server is.
         tls: what to check its certificate with, in TLS from the beginning and in STLS.
         implicit: whether the connection begins with TLS.
-        timeout: seconds to wait for a connection, and for octets that are due.
+        timeout: seconds to wait for a connection, and for octets that are due; may be set anew.
 
     Raises OSError if there is no connection to be had.
     """
@@ -66,7 +66,8 @@ class SocketWire:
     ) -> None:
         self._tls = tls
         self._host = host
-        self._timeout = timeout
+        self.timeout = timeout
+        self.truncated = False  # whether TLS ended without the alert that says so (RFC 8314 section 3.4)
         self._socket = socket.create_connection((host, port), timeout)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if implicit:
@@ -81,11 +82,16 @@ class SocketWire:
             self._socket.sendall(data)
 
     def receive(self) -> bytes:
+        self._socket.settimeout(self.timeout)
         try:
             return self._socket.recv(_RECEIVE_OCTETS)
         except TimeoutError:
-            raise Silent(f"the server said nothing for {self._timeout:g} s") from None
-        except (ConnectionResetError, ssl.SSLEOFError):
+            raise Silent(f"the server said nothing for {self.timeout:g} s") from None
+        except ssl.SSLEOFError:
+            self.truncated = True
+            return b""
+        except ConnectionResetError:
+            self.truncated = isinstance(self._socket, ssl.SSLSocket)
             return b""
 
     def finish(self) -> None:
@@ -95,7 +101,7 @@ class SocketWire:
     def start_tls(self) -> None:
         if self._tls is None:
             raise ssl.SSLError("no TLS context was given to this wire")
-        self._socket = self._tls.wrap_socket(self._socket, server_hostname=self._host)
+        self._socket = self._tls.wrap_socket(self._socket, server_hostname=self._host, suppress_ragged_eofs=False)
 
     def close(self) -> None:
         self._socket.close()

@@ -1,0 +1,87 @@
+"""Making the checks, one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from .base import Check, Level, Outcome, Skip, Verdict
+from .needs import DESTRUCTIVE, GUESSES
+from .target import Settings, Target
+
+# What is printed of a dialogue, of each block of lines that the server says.
+_MOST_LINES: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that was found. `greeting` is the server's own words."""
+
+    greeting: str
+    outcomes: tuple[Outcome, ...]
+    logins: int
+    failed_logins: int
+    seconds: float
+
+    def count(self, verdict: Verdict) -> int:
+        """How many checks ended so."""
+        return sum(outcome.verdict is verdict for outcome in self.outcomes)
+
+    @property
+    def conforms(self) -> bool:
+        """Whether every MUST that could be looked at holds."""
+        return not self.count(Verdict.FAILED)
+
+
+def run_checks(
+    settings: Settings, checks: Sequence[Check], *, watch: Callable[[Check | Outcome], None] = lambda event: None
+) -> Report:
+    """Make these checks against a server. `watch` is called with each before it is made, and with its outcome.
+
+    Raises NoTarget if there is no server, or none that lets us in, and whatever `settings.reset` raises.
+    """
+    began = time.monotonic()
+    target = Target(settings)
+    greeting = target.reach()
+    outcomes: dict[str, Outcome] = {}
+    for check in sorted(checks, key=lambda check: GUESSES in check.needs):
+        watch(check)
+        outcomes[check.number] = outcome = _made(check, target)
+        watch(outcome)
+    return Report(
+        target.conceal(greeting.text.decode("latin-1")),
+        tuple(outcomes[check.number] for check in checks),
+        target.logins,
+        target.failed_logins,
+        time.monotonic() - began,
+    )
+
+
+def _made(check: Check, target: Target) -> Outcome:
+    began = time.monotonic()
+    verdict, sentence = Verdict.PASSED, ""
+    target.begin()
+    try:
+        _check_needs(check, target)
+        check.run(target)
+    except Skip as reason:
+        verdict, sentence = Verdict.SKIPPED, str(reason)
+    except (AssertionError, OSError) as failure:
+        verdict = Verdict.FAILED if check.level is Level.MUST else Verdict.WARNED
+        sentence = str(failure) if isinstance(failure, AssertionError) else f"the connection failed: {failure}"
+    dialogue = target.dialogue(_MOST_LINES, failed=verdict in (Verdict.FAILED, Verdict.WARNED))
+    target.end(orderly=verdict in (Verdict.PASSED, Verdict.SKIPPED))
+    if DESTRUCTIVE in check.needs:
+        target.changed()
+    return Outcome(check, verdict, target.conceal(sentence), dialogue, time.monotonic() - began)
+
+
+def _check_needs(check: Check, target: Target) -> None:
+    for need in check.needs:
+        if need is DESTRUCTIVE and target.settings.destructive and target.settings.reset is not None:
+            target.settings.reset()
+            target.changed()
+        if (reason := need.missing(target)) is not None:
+            raise Skip(reason)
