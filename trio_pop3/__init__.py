@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from .server import TlsError as TlsError
     from .server import open_listeners as open_listeners
     from .server import serve as serve
+    from .server import serve_stream as serve_stream
     from .session import Session as Session
 
 # Where each name lives; a test compares it with the imports above.
@@ -122,6 +123,7 @@ _HOMES = {
     "connect": "client",
     "open_listeners": "server",
     "serve": "server",
+    "serve_stream": "server",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -8,5 +8,6 @@ from .networks import Networks as Networks
 from .options import Options as Options
 from .options import make_options as make_options
 from .serve import serve as serve
+from .stream import serve_stream as serve_stream
 from .tls import Tls as Tls
 from .tls import TlsError as TlsError

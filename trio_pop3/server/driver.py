@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from enum import Enum
@@ -20,6 +21,7 @@ import trio
 from ..backend import Backend, ClientInfo
 from ..login import Gate
 from ..replies import BodyBroken, Multiline, Reply
+from ..rules import Rules
 from ..sansio import (
     NEED_DATA,
     BadCommand,
@@ -88,7 +90,8 @@ class Driver:
     backend are given back first. The stream is left to whoever opened it; TLS on it is ended.
 
     Args:
-        stream: the connection, nothing of it read but the header of a proxy.
+        stream: the connection, nothing of it read but the header of a proxy. Over one that cannot half-close, a client
+            with unread input may lose its last reply.
         backend, client, options: see `serve`.
         gate: what all connections know together of logins.
         timestamp: for APOP; None is no APOP.
@@ -98,7 +101,7 @@ class Driver:
 
     def __init__(
         self,
-        stream: trio.abc.HalfCloseableStream,
+        stream: trio.abc.Stream,
         backend: Backend,
         client: ClientInfo,
         options: Options,
@@ -110,7 +113,7 @@ class Driver:
     ) -> None:
         rules = options.rules
         self._transport = stream
-        self._stream: trio.abc.Stream = stream
+        self._stream = stream
         self._options = options
         self._implicit_tls = implicit_tls
         self._proxy_place = proxy_place
@@ -171,8 +174,8 @@ class Driver:
             self._log(reason)
         if self._secure is not None:
             await close_tls(self._secure)
-        elif self._linger:
-            await self._let_client_read()
+        elif self._linger and isinstance(self._transport, trio.abc.HalfCloseableStream):
+            await self._let_client_read(self._transport)
 
     async def _serve(self) -> str:
         """The dialogue; returns why it ended."""
@@ -329,11 +332,11 @@ class Driver:
                 await self._flush()
             self._phase = Phase.WORK
 
-    async def _let_client_read(self) -> None:
+    async def _let_client_read(self, transport: trio.abc.HalfCloseableStream) -> None:
         """Closing a socket with unread input resets it, and the reset can overtake our last reply."""
         with trio.move_on_after(_FAREWELL_SECONDS):
             try:
-                await self._transport.send_eof()
+                await transport.send_eof()
                 taken = 0
                 while taken < _FAREWELL_OCTETS and (data := await self._stream.receive_some(_RECEIVE_OCTETS)):
                     taken += len(data)
@@ -372,6 +375,11 @@ class Driver:
             "reason": loggable(reason),
         }
         logger.info("session %s: %s", session.client.session, " ".join(f"{k}={v}" for k, v in fields.items()))
+
+
+def fresh_timestamp(rules: Rules) -> str | None:
+    """For the greeting of one connection; None is no APOP (RFC 1939 section 7)."""
+    return f"<{secrets.token_hex(16)}@{rules.hostname}>" if rules.apop else None
 
 
 def loggable(text: str) -> str:

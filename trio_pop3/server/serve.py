@@ -6,8 +6,6 @@ import contextlib
 import inspect
 import itertools
 import logging
-import secrets
-import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -19,8 +17,8 @@ from ..languages import Language
 from ..rules import DEFAULT_MECHANISMS, Headers, Rules
 from ..sansio import Pop3Connection, Profile, Role
 from ..sasl import MECHANISMS, Mechanism
-from .containment import concerns_others
-from .driver import TOO_MANY, Driver
+from .containment import contained, plain_interrupt
+from .driver import TOO_MANY, Driver, fresh_timestamp
 from .gate import LoginGate
 from .listeners import Pop3Listener, close_all, open_listeners, open_tcp
 from .networks import Networks
@@ -60,34 +58,32 @@ class Server:
     async def handle(self, listener: Pop3Listener, stream: trio.SocketStream) -> None:
         """One accepted connection. Raises nothing but cancellation, and gives its place back on every way out."""
         try:
-            try:
-                peer = client_info(stream.socket, f"{next(self._numbers):x}")
-            except OSError:
-                return  # gone before we could ask who it was
-            try:
-                transport, client = await self._behind_proxy(listener, stream, peer)
-            except ProxyHeaderMissing as failure:
-                logger.warning("session %s: closed a connection from %s: %s", peer.session, peer.peer, failure)
-                return
-            place = self._hosts.place()
-            # A client that came through the PROXY protocol is not the proxy.
-            xclient = client is peer and peer.host in self._options.xclient_from
-            try:
-                # A proxy is counted as whom it speaks for, once it has said so.
-                if xclient or place.move(client):
-                    await self._run(listener, transport, client, place if xclient else None)
-                else:
-                    await self._refuse(listener, transport, client)
-            finally:
-                place.leave()
-        except BaseException as failure:  # noqa: ASYNC103 - what concerns others is raised again
-            if (more := concerns_others(failure)) is not None:
-                raise more from None  # noqa: ASYNC104 - this is it
-            # Not its text: it may quote a secret, and nobody here knows which.
-            trace = "".join(traceback.format_tb(failure.__traceback__))
-            logger.error("this should not have happened: %s\n%s", type(failure).__name__, trace.rstrip())
+            with contained():
+                await self._handle(listener, stream)
         finally:
             self.places.release()
+
+    async def _handle(self, listener: Pop3Listener, stream: trio.SocketStream) -> None:
+        try:
+            peer = client_info(stream.socket, f"{next(self._numbers):x}")
+        except OSError:
+            return  # gone before we could ask who it was
+        try:
+            transport, client = await self._behind_proxy(listener, stream, peer)
+        except ProxyHeaderMissing as failure:
+            logger.warning("session %s: closed a connection from %s: %s", peer.session, peer.peer, failure)
+            return
+        place = self._hosts.place()
+        # A client that came through the PROXY protocol is not the proxy.
+        xclient = client is peer and peer.host in self._options.xclient_from
+        try:
+            # A proxy is counted as whom it speaks for, once it has said so.
+            if xclient or place.move(client):
+                await self._run(listener, transport, client, place if xclient else None)
+            else:
+                await self._refuse(listener, transport, client)
+        finally:
+            place.leave()
 
     async def _behind_proxy(
         self, listener: Pop3Listener, stream: trio.SocketStream, peer: ClientInfo
@@ -102,14 +98,13 @@ class Server:
     async def _run(
         self, listener: Pop3Listener, stream: trio.abc.HalfCloseableStream, client: ClientInfo, place: Place | None
     ) -> None:
-        rules = self._options.rules
         driver = Driver(
             stream,
             self._backend,
             client,
             self._options,
             gate=self._gate,
-            timestamp=f"<{secrets.token_hex(16)}@{rules.hostname}>" if rules.apop else None,
+            timestamp=fresh_timestamp(self._options.rules),
             implicit_tls=listener.tls,
             proxy_place=place,
         )
@@ -310,12 +305,8 @@ async def serve(
     try:
         if tls is None and any(listener.tls for listener in listeners):
             raise ValueError("a listener that begins with TLS needs tls, a certificate and its key")
-        await _serve(server, options, listeners, trio.Event() if shutdown is None else shutdown, task_status)
-    except BaseExceptionGroup as group:
-        # Ctrl-C stays what it was, whatever nursery it came through.
-        if group.split(KeyboardInterrupt)[1] is None:
-            raise KeyboardInterrupt from None
-        raise
+        with plain_interrupt():
+            await _serve(server, options, listeners, trio.Event() if shutdown is None else shutdown, task_status)
     finally:
         await close_all(listeners)
 
