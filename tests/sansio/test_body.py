@@ -79,6 +79,11 @@ def test_the_terminator_is_at_the_end_and_nowhere_else(message: bytes) -> None:
 @given(messages, st.integers(0, 6), cuts)
 @example(b"a\n\n" + b"x\n" * 9000, 8000, [100])
 @example(b"a\n\n" + b"x\n" * 9000, 10, [])
+# Long chunks, where lines are counted by halves: more lines than one chunk has, lines that are not spread evenly, and
+# as many as the first half has, which ends within a line.
+@example(b"a\n\n" + b"x\n" * 18000, 17990, [18000])
+@example(b"a\n\n" + b"\n" * 6000 + b"x" * 6000 + b"\ny\n", 5999, [])
+@example(b"a\n\n" + b"wxyz\n" * 3001, 1500, [])
 def test_top_is_what_the_definition_says_and_a_prefix_of_retr(message: bytes, lines: int, places: list[int]) -> None:
     """B5, A18, A-20; R1939-57, R1939-58."""
     cutter = TopCutter(lines)
@@ -97,6 +102,15 @@ def test_top_beyond_the_end_is_the_whole_message() -> None:
     message = b"h: v\n\n1\n2\n3"
     assert TopCutter(10**10).cut(message) == message
     assert canon(TopCutter(0).cut(message)) == b"h: v\r\n\r\n"
+
+
+def test_top_says_when_there_is_no_need_to_read_on() -> None:
+    """R1939-58."""
+    cutter = TopCutter(1)
+    assert cutter.cut(b"h: v\n") == b"h: v\n"
+    assert cutter.done is False
+    assert cutter.cut(b"\n1\n2\n") == b"\n1\n"
+    assert cutter.done is True
 
 
 @pytest.mark.parametrize(
@@ -127,6 +141,9 @@ def test_only_crlf_ends_a_line_for_the_decoder_unless_it_is_lenient() -> None:
     assert decode([b"a\n.\nb\r\n.\r\n"]) == (b"a\n.\nb\r\n", b"", True)
     assert decode([b"a\r\n.\nrest"]) == (b"a\r\n\nrest", b"", False)
     assert decode([b"a\r\n.\nrest"], lenient=True) == (b"a\r\n", b"rest", True)
+    decoder = BodyDecoder()
+    assert decoder.decode(b"a\r\n.\nrest\r\n") == b"a\r\n\nrest"
+    assert (decoder.done, decoder.rest) == (False, b"")
 
 
 @given(st.binary(max_size=80), cuts)

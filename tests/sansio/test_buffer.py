@@ -62,7 +62,7 @@ def test_an_unfinished_line_costs_no_memory() -> None:
     for _ in range(900):
         buffer.append(b"0123456789")
         assert buffer.next_line(10, 10_000) is None
-        assert len(buffer) <= 10
+        assert len(buffer) == 1
     buffer.append(b"\nnext\n")
     assert buffer.next_line(10, 10_000) is OVERLONG_LINE
     assert buffer.next_line(10, 10_000) == b"next"
@@ -74,9 +74,15 @@ def test_take_and_put_back() -> None:
     assert buffer.next_line(10, 40) == b"one"
     assert buffer.take() == b"two\nthree\n"
     assert len(buffer) == 0
-    buffer.put_back(b"three\n")
     buffer.append(b"four\n")
+    buffer.put_back(b"three\n")
     assert [buffer.next_line(10, 40), buffer.next_line(10, 40)] == [b"three", b"four"]
+
+
+def test_a_stream_without_an_end_is_given_up_at_the_very_octet() -> None:
+    """A-04: where no line may be dropped, what cannot end in time any more is not waited for."""
+    assert lines_of([b"x" * 39], max_line=40) == []
+    assert lines_of([b"x" * 40], max_line=40) == [OVERLONG_STREAM]
 
 
 def test_limits_are_those_of_the_line_that_is_next() -> None:

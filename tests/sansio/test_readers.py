@@ -247,11 +247,35 @@ def test_a_cancel_is_a_line_of_its_own() -> None:
     assert read_response(b"*") == SaslCancel()
 
 
-def test_usage_is_in_the_reply_and_the_input_is_not() -> None:
+@pytest.mark.parametrize(
+    ("line", "usage"),
+    [
+        (b"TOP <script> 1", "TOP msg n"),
+        (b"noop <script>", "NOOP"),
+        (b"RETR", "RETR msg"),
+        (b"LIST x", "LIST [msg]"),
+        (b"LANG <script>", "LANG [language]"),
+    ],
+)
+def test_usage_is_in_the_reply_and_the_input_is_not(line: bytes, usage: str) -> None:
     """A-41."""
-    event = read(b"TOP <script> 1")
-    assert isinstance(event, BadCommand)
-    assert event.reply.text == "bad arguments, expected: TOP msg n"
+    assert read(line) == BadCommand(Err(f"bad arguments, expected: {usage}"))
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        (b"XYZZY", "unknown command"),
+        (b"XYZZY a b", "unknown command"),
+        (b"N\0OP", "malformed command line"),
+        (b" NOOP", "malformed command line"),
+        (b"X" * 33, "malformed command line"),
+        (b"LAST", "command not available"),
+    ],
+)
+def test_what_is_no_command_is_told_apart(line: bytes, text: str) -> None:
+    """R2449-05, A-03, A-05: a word that is no command, and what is no word."""
+    assert read(line) == BadCommand(Err(text))
 
 
 @pytest.mark.parametrize(
@@ -279,6 +303,13 @@ def test_what_is_no_status_line(line: bytes) -> None:
     """A13 from the client's side."""
     with pytest.raises(RemoteProtocolError):
         read_status(line)
+
+
+def test_what_is_no_status_line_is_quoted_within_reason() -> None:
+    """A13: the first 80 characters."""
+    with pytest.raises(RemoteProtocolError) as failure:
+        read_status(b"421 " + b"x" * 100)
+    assert str(failure.value) == f"expected +OK or -ERR, got '421 {'x' * 76}'"
 
 
 @pytest.mark.parametrize(

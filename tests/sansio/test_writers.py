@@ -128,6 +128,26 @@ def test_commands_that_have_no_line(command: Command) -> None:
         write_command(command, names=PLAIN)
 
 
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (User("a b"), "a name or password is empty or holds octets that cannot be sent"),
+        (Apop("a", b"short"), "an APOP digest has 16 octets"),
+        (Retr(-1), "not a message number or line count: -1"),
+        (Top(1, 10**10), "not a message number or line count: 10000000000"),
+        (Lang("\ud800"), "a word holds characters that have no octets"),
+        (Xclient(()), "XCLIENT needs attributes"),
+        (Xclient((("A=B", "c"),)), "not the name of an attribute: 'A=B'"),
+        (User("x" * 600), "User is too long for a line"),
+    ],
+)
+def test_a_command_that_cannot_be_sent_says_why(command: Command, reason: str) -> None:
+    """A11: all that a caller gets to see."""
+    with pytest.raises(LocalProtocolError) as failure:
+        write_command(command, names=PLAIN)
+    assert str(failure.value) == reason
+
+
 def test_a_user_name_with_spaces_where_it_is_allowed() -> None:
     assert write_command(User("a b"), names=SPACED) == b"USER a b\r\n"
 
@@ -209,7 +229,7 @@ def test_sasl_lines_are_as_long_as_a_peer_takes() -> None:
         write_command(SaslResponse(b"x" * (longest + 1)), names=PLAIN)
     with pytest.raises(LocalProtocolError, match="at most 16384 octets"):
         write_challenge(Challenge(b"x" * (longest + 1)))
-    with pytest.raises(LocalProtocolError, match="holds octets"):
+    with pytest.raises(LocalProtocolError, match=r"^a challenge holds octets$"):
         write_challenge(Challenge(None))
 
 
@@ -254,17 +274,19 @@ def test_the_longest_greeting_with_a_timestamp(code: ResponseCode | None) -> Non
 
 
 @pytest.mark.parametrize(
-    "greeting",
+    ("greeting", "reason"),
     [
-        Greeting("see <a@b>"),  # would offer APOP
-        Greeting("see <a@b>", "<1@h>"),
-        Greeting("hello", "1@h"),
-        Greeting("hello", "<1@h> <2@h>"),
-        Greeting("x" * 600, "<1@h>"),  # the timestamp would be cut
-        Greeting("a\r\nb"),
-        Greeting(""),
+        (Greeting("see <a@b>"), "greeting text holds a timestamp: 'see <a@b>'"),  # would offer APOP
+        (Greeting("see <a@b>", "<1@h>"), "not one timestamp: 'see <a@b>', '<1@h>'"),
+        (Greeting("hello", "1@h"), "not one timestamp: 'hello', '1@h'"),
+        (Greeting("hello", "<1@h> <2@h>"), "not one timestamp: 'hello', '<1@h> <2@h>'"),
+        (Greeting("x" * 600, "<1@h>"), "greeting longer than 512 octets"),  # the timestamp would be cut
+        (Greeting("a\r\nb"), r"not a reply text: 'a\r\nb'"),
+        (Greeting(""), "not a reply text: ''"),
     ],
 )
-def test_greetings_that_cannot_be_sent(greeting: Greeting) -> None:
-    with pytest.raises(LocalProtocolError):
+def test_greetings_that_cannot_be_sent(greeting: Greeting, reason: str) -> None:
+    """A11, R1939-73."""
+    with pytest.raises(LocalProtocolError) as failure:
         write_greeting(greeting)
+    assert str(failure.value) == reason

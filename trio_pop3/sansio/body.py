@@ -87,7 +87,6 @@ class BodyEncoder:
     def finish(self, *, empty_line: bool) -> bytes:
         """The last octets, the terminator included. `empty_line`: a body of no octets is sent as one empty line."""
         tail = self._held
-        self._held = b""
         if tail or not self._at_line_start or (empty_line and not self.octets):
             tail += CRLF
         self.octets += len(tail)
