@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Final
 
-from .faulty import OTHER, OTHER_PASSWORD, PASSWORD, USER, Conversation, Fault, RememberingGate, Reply
+from .faulty_server import OTHER, OTHER_PASSWORD, PASSWORD, USER, Conversation, Fault, RememberingGate, Reply
 
 OK, ERR = b"+OK\r\n", b"-ERR no\r\n"
 _NO_ONE: Final = b"trio-pop3-check-nobody"

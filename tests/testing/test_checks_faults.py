@@ -25,7 +25,7 @@ from trio_pop3.testing.checks.needs import DESTRUCTIVE, ENCRYPTED, IMPLICIT_TLS,
 
 from ..test_rfc import rows
 from .check_faults import FAULTS, HONEST
-from .faulty import CLOCK, OTHER, OTHER_PASSWORD, PASSWORD, USER, Fault, FaultyServer, serving
+from .faulty_server import CLOCK, OTHER, OTHER_PASSWORD, PASSWORD, USER, Fault, FaultyServer, serving
 
 NUMBERS = {check.number: check for check in CHECKS}
 # So many other checks may find a fault as well.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .dialogue import Dialogue as Dialogue
     from .differential import differential as differential
     from .fault_scripts import FAULT_SCRIPTS as FAULT_SCRIPTS
+    from .faults import GREETING as GREETING
     from .faults import Asked as Asked
     from .faults import BareLf as BareLf
     from .faults import BrokenTls as BrokenTls
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from .faults import Ending as Ending
     from .faults import ExtraLine as ExtraLine
     from .faults import Fault as Fault
-    from .faults import GREETING as GREETING
     from .faults import LongLine as LongLine
     from .faults import LostDeletion as LostDeletion
     from .faults import NoReply as NoReply
