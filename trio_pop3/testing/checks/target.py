@@ -9,17 +9,19 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, TypeAlias
 
-from trio_pop3 import Profile
-
 from ..talk import Reply, Talk
 from ..transcript import Entry, Transcript, escape
-from ..wire import SocketWire, Wire
+from ..wire import SocketWire
 from .base import accepted, expect, in_step
+from .settings import Account as Account
+from .settings import BehindStls as BehindStls
+from .settings import Encryption as Encryption
+from .settings import NoTarget as NoTarget
+from .settings import Settings as Settings
 
 # A wrong password, always the same one: servers that make guessing expensive take repeats for a mistake.
 WRONG_PASSWORD: Final = b"trio-pop3-check-wrong"
@@ -41,77 +43,6 @@ _MOST_OCTETS: Final = 256 * 1024
 Capabilities: TypeAlias = Mapping[str, tuple[str, ...]]
 
 
-class Encryption(Enum):
-    """When TLS begins."""
-
-    NONE = "none"
-    STLS = "STLS"
-    IMPLICIT = "implicit TLS"
-
-
-class NoTarget(Exception):
-    """There is nothing that could be checked; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Who logs in."""
-
-    user: str
-    password: str = field(repr=False)
-
-    @property
-    def name(self) -> bytes:
-        """The user, as USER has it."""
-        return self.user.encode("utf-8", "surrogateescape")
-
-    @property
-    def secret(self) -> bytes:
-        """The password, as PASS has it."""
-        return self.password.encode("utf-8", "surrogateescape")
-
-    @property
-    def plain(self) -> bytes:
-        """The message of SASL PLAIN, in base64 (RFC 4616)."""
-        return base64.b64encode(b"\0%s\0%s" % (self.name, self.secret))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What is checked, and how.
-
-    account: who logs in.
-    second: another user, or None.
-    encryption, tls: when TLS begins, and what to check the server's certificate with.
-    timeout: seconds to wait for a reply that is due.
-    destructive: whether messages may be deleted; reset: brings the maildrop back to what it was, or None.
-    guesses: whether wrong passwords may be sent, about twenty in all.
-    profile: STRICT demands what the strict profile of this package does where the RFCs leave a choice.
-    """
-
-    host: str
-    port: int
-    account: Account
-    second: Account | None = None
-    encryption: Encryption = Encryption.NONE
-    tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
-    timeout: float = 10.0
-    destructive: bool = False
-    guesses: bool = True
-    reset: Callable[[], None] | None = None
-    profile: Profile = Profile.DEFAULT
-
-    def dial(self, context: ssl.SSLContext | None = None) -> SocketWire:
-        """A connection: over TLS, if that is implicit; with another context, if one is given. Raises OSError."""
-        implicit = self.encryption is Encryption.IMPLICIT
-        return SocketWire(self.host, self.port, tls=context or self.tls, implicit=implicit, timeout=self.timeout)
-
-    def dial_encrypted(self) -> Wire:
-        """A connection on which passwords may be said: behind STLS, if that is how TLS begins."""
-        wire = self.dial()
-        return BehindStls(wire) if self.encryption is Encryption.STLS else wire
-
-
 @dataclass(frozen=True, slots=True)
 class Mail:
     """What is in the maildrop: message number -> octets, and -> uid where there is UIDL."""
@@ -125,23 +56,6 @@ class Mail:
         small = sorted((size, number) for number, size in self.sizes.items() if size <= _MOST_OCTETS)
         numbers = {number for _, number in small[: _MOST_MESSAGES - 2]} | {number for _, number in small[-2:]}
         return sorted(numbers)
-
-
-class BehindStls:
-    """A wire on which STLS was said; the greeting from before it is what is received first."""
-
-    def __init__(self, wire: SocketWire) -> None:
-        self._wire = wire
-        recorder = Talk(wire)
-        greeting = recorder.reply()
-        accepted(recorder, b"STLS")
-        recorder.start_tls()
-        self._first = b"+OK %s\r\n" % greeting.text
-        self.send, self.finish, self.close, self.start_tls = wire.send, wire.finish, wire.close, wire.start_tls
-
-    def receive(self) -> bytes:
-        first, self._first = self._first, b""
-        return first or self._wire.receive()
 
 
 class CheckedTalk(Talk):
@@ -384,20 +298,21 @@ class Target:
         try:
             greeting = self.connect().greeting
             self.method = self._choose_method()
-            reply = self.try_login(talk := self.connect())
+            reply = self.try_login(self.connect())
             # Somebody may be in there still: an earlier run, or the user.
             if not reply.ok and reply.code == "IN-USE":
-                reply = self.try_login(talk := self.login())
+                reply = self.try_login(self.login())
         except ssl.SSLError as failure:
             raise NoTarget(f"{where}: no TLS: {failure.reason or failure}; see --ca-file and --insecure-tls") from None
         except OSError as failure:
             raise NoTarget(f"cannot connect to {where}: {(failure.strerror or str(failure)).lower()}") from None
         except AssertionError as failure:
             raise NoTarget(f"{where} does not speak POP3 as far as a login: {self.conceal(str(failure))}") from None
+        finally:
+            self.end(orderly=True)
         if not reply.ok:
             said = self.conceal(escape(reply.text)) or "no reason"
             raise NoTarget(f"{where} refused the login of {self.settings.account.user}: {said}")
-        talk.leave()
         return greeting
 
     def _choose_method(self) -> str:
