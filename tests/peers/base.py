@@ -1,8 +1,8 @@
 """What the four servers have in common: their users and mail, and a cage that goes with us.
 
 A server runs in mount and process namespaces of its own. There /etc/passwd, /var/mail and the like are files of ours:
-nothing of the machine is changed, and nothing has to be put back. All its processes end with the first of them, which the
-kernel kills when we are gone, however we went. Several may run beside each other. It takes root.
+nothing of the machine is changed, and nothing has to be put back. All its processes end with the first of them, which
+the kernel kills when we are gone, however we went. Several may run beside each other. It takes root.
 """
 
 from __future__ import annotations

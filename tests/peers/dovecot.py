@@ -12,7 +12,7 @@ from .base import ACCOUNTS, ADDRESS, DEFAULT_MAIL, Peer, caged, free_port, insta
 NAME: Final = "dovecot"
 
 # Wrong passwords cost no time, neither by themselves (auth_failure_delay) nor by their number (anvil's penalty).
-# Without an index on disk a session that still closes writes nothing into mail just put back; UIDs are in dovecot-uidlist.
+# Without an index on disk a session that still closes writes nothing into mail just put back; UIDs are in a uidlist.
 _CONFIGURATION: Final = """
 base_dir = {top}/run
 state_dir = {top}/state

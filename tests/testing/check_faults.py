@@ -163,6 +163,8 @@ def _quits_at_end(talk: Conversation, rest: bytes) -> bytes:
 
 def _no_number(data: bytearray) -> bytes | None:
     """Everything that came in one segment is one command."""
+    if not data:
+        return None
     line = bytes(data).removesuffix(b"\r\n")
     data.clear()
     return line
@@ -208,7 +210,8 @@ def _proof_is_good(talk: Conversation, line: bytes) -> bytes:
 
 def _wrong_signature(talk: Conversation, line: bytes) -> bytes:
     said = talk.honest(line)
-    return _nonce(b"v=" + base64.b64encode(b"wrong")) if said.startswith(b"+ dj0") else said
+    signed = said.startswith(b"+ ") and base64.b64decode(said[2:]).startswith(b"v=")
+    return _nonce(b"v=" + base64.b64encode(b"wrong")) if signed else said
 
 
 def _few_iterations(talk: Conversation, line: bytes) -> bytes:
@@ -321,7 +324,10 @@ FAULTS: Final[dict[str, Fault]] = {
     "402": rewrites(b"STAT", rb"\r\n", b" octets\r\n"),
     "403": rewrites(b"LIST", rb"\r\n(\d+) (\d+)", rb"\r\n\1 \2k"),
     "404": rewrites(b"LIST", rb"\r\n(\d+) (\d+)", rb"\r\n\1 \2 octets"),
-    "405": does(b"LIST", lambda talk, line: _numbers(talk.honest(line), lambda number, size: (number - 1, size))),
+    "405": with_(
+        does(b"LIST", lambda talk, line: _numbers(talk.honest(line), lambda number, size: (number - 1, size))),
+        many=True,
+    ),
     "406": rewrites(b"STAT", rb"(\d+) (\d+)", rb"\1 1\2"),
     "407": reads(b"LIST [1-9]", lambda line: b"LIST"),
     "408": rewrites(b"LIST", rb"(\+OK[^\r]*)\r\n\.\r\n", rb"\1\r\n1 0\r\n.\r\n"),

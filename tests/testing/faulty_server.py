@@ -13,8 +13,10 @@ import socketserver
 import ssl
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 from trio_pop3 import ClientInfo, MemoryBackend, Rules
@@ -185,15 +187,21 @@ class FaultyServer(socketserver.ThreadingTCPServer):
         self.context: Final = certificate()
         if fault.tls_versions:
             self.context.set_ciphers("ALL:@SECLEVEL=0")
-            self.context.minimum_version, self.context.maximum_version = fault.tls_versions
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # old versions are what some faults are about
+                self.context.minimum_version, self.context.maximum_version = fault.tls_versions
         self.heard: Final[list[bytes]] = []
+        self.idle: Final = threading.Condition()
+        self.active = 0  # connections
         self._count = 0
         self.backend.add_user(USER, PASSWORD)
         self.backend.add_user(OTHER, OTHER_PASSWORD)
         self.fill()
 
     def fill(self) -> None:
-        """Put the mail back to what it was."""
+        """Put the mail back to what it was, once nobody is in there any more."""
+        with self.idle:
+            self.idle.wait_for(lambda: not self.active, 2)
         for user, messages in ((USER, MAIL), (OTHER, self.fault.others_mail)):
             mail = self.backend._mail[user]
             if [message for _, message in mail.values()] != list(messages):
@@ -222,6 +230,16 @@ class _Handler(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.stream: socket.socket = self.request
+        with self.server.idle:
+            self.server.active += 1
+        try:
+            self._serve()
+        finally:
+            with self.server.idle:
+                self.server.active -= 1
+                self.server.idle.notify_all()
+
+    def _serve(self) -> None:
         server = self.server
         if server.implicit:
             self._handshake()
@@ -244,7 +262,8 @@ class _Handler(socketserver.BaseRequestHandler):
             if fault.waits_for_end and received and self._ends_now():
                 return
             if not received:
-                self._say(lambda: fault.at_end(talk, bytes(data)))
+                rest = bytes(data)
+                self._say(partial(fault.at_end, talk, rest))
                 return
             self.server.heard.append(received)
             data += received

@@ -17,7 +17,7 @@ PACKAGE: Final = Path(__file__).parents[2] / "trio_pop3"
 
 _RUN: Final = (
     "from trio_pop3.testing import *; from trio_pop3.testing.benches import *; found = run_machine({}, seed={}, \
-max_examples={}); print(found.message if found else ''); print(found.transcript if found else '')"
+max_examples={}, shrink={}); print(found.message if found else ''); print(found.transcript if found else '')"
 )
 _SESSION: Final = "machine_for(memory_bench)"
 _MAILDIR: Final = "machine_for(maildir_bench)"
@@ -48,8 +48,8 @@ BUGS: Final = (
     Bug(
         "a dot at a chunk edge",
         "sansio/body.py",
-        '        self._at_line_start = text.endswith(b"\\n")\n',
-        "        self._at_line_start = False\n",
+        '        if self._at_line_start and stuffed.startswith(b"."):\n',
+        '        if self._at_line_start and not self.octets and stuffed.startswith(b"."):\n',
         _PAIR,
     ),
     Bug(
@@ -135,12 +135,12 @@ def plant(bug: Bug | None, directory: Path) -> None:
     path.write_text(text.replace(bug.right, bug.wrong))
 
 
-def hunt(bug: Bug | None, machine: str, *, seed: int, examples: int) -> str:
+def hunt(bug: Bug | None, machine: str, *, seed: int, examples: int, shrink: bool) -> str:
     """What a machine says to a copy with this bug in it, in a process of its own; "" if it finds nothing."""
     with tempfile.TemporaryDirectory() as directory:
         plant(bug, Path(directory))
         result = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", _RUN.format(machine, seed, examples)],
+            [sys.executable, "-W", "ignore", "-c", _RUN.format(machine, seed, examples, shrink)],
             cwd=directory, capture_output=True, text=True, check=False, timeout=600,
         )  # fmt: skip
     if result.returncode:
@@ -151,4 +151,4 @@ def hunt(bug: Bug | None, machine: str, *, seed: int, examples: int) -> str:
 if __name__ == "__main__":
     for each in BUGS:
         print(f"=== {each.name} ({each.file}), found by {each.machine}\n")
-        print(hunt(each, each.machine, seed=each.seed, examples=each.examples) or "NOT FOUND", "\n")
+        print(hunt(each, each.machine, seed=each.seed, examples=each.examples, shrink=True) or "NOT FOUND", "\n")

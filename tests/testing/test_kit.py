@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -148,7 +149,9 @@ def test_several_causes_are_a_group_and_many_steps_are_cut() -> None:
     text = str(faults(partial(bench, Disordered), only="order_stays"))
     assert "1 promise is not kept, 0 are" in text
     assert " steps before)" not in text
-    assert "\n    (2 steps before)\n" in str(faults(partial(bench, Forgetful), only="every_message_is_there"))
+    assert re.search(
+        r"\n    \(\d+ steps before\)\n", str(faults(partial(bench, Forgetful), only="every_message_is_there"))
+    )
 
 
 def test_no_password_is_in_a_fault() -> None:

@@ -40,7 +40,7 @@ def maildir_bench() -> Bench:
         (directory / user / "new" / f"{number:010d}.bench").write_bytes(message)
 
     def reopen() -> Backend:
-        return combine(users, MaildirStore(str(directory / "%u")))
+        return combine(users, MaildirStore(str(directory / "{user}")))
 
     return Bench(
         backend=reopen(), deliver=deliver, reopen=reopen, close=lambda: shutil.rmtree(directory, ignore_errors=True)

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from hypothesis import HealthCheck, Verbosity, settings
+from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -124,9 +124,8 @@ class SessionMachine(Judged, RuleBasedStateMachine):
     def look(self, user: str) -> None:
         """Log in afresh, and compare all there is. Settles what became of messages that a QUIT could not remove."""
         maildrop = self.world.store[user]
-        talk = patient_login(
-            self.world.dial, user, self.world.users[user], self.transcript, max(self.clients, default=0) + 1
-        )
+        world, number = self.world, max(self.clients, default=0) + 1
+        talk = patient_login(world.dial, user, world.users[user], self.transcript, number, patience=world.patience)
         seen = [talk.ask(b"RETR %d" % n, multiline=True).body for n in range(1, self._count(talk) + 1)]
         uids = [line.partition(b" ")[2] for line in talk.ask(b"UIDL", multiline=True).lines or ()]
         _settle(maildrop, seen, uids if "UIDL" in self.world.dialect.verbs else None)
@@ -366,15 +365,23 @@ class Failure:
 
 
 def run_machine(
-    machine: type[SessionMachine], *, seed: int = 0, max_examples: int = 100, steps: int = 20
+    machine: type[RuleBasedStateMachine],
+    *,
+    seed: int = 0,
+    max_examples: int = 100,
+    steps: int = 20,
+    shrink: bool = True,
 ) -> Failure | None:
     """Run a machine outside of a test: so many examples of at most so many steps, always the same ones for a seed.
+
+    shrink: whether to look for a shorter dialogue that shows the same; it takes a few hundred more examples.
 
     Returns None if nothing was found. An exception of another kind than a finding is raised.
     """
     chosen = settings(
         max_examples=max_examples,
         stateful_step_count=steps,
+        phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
         deadline=None,
         database=None,
         verbosity=Verbosity.quiet,

@@ -25,7 +25,8 @@ BenchMaker: TypeAlias = Callable[[], "Bench | Awaitable[Bench]"]
 DIALECTS: Final[Mapping[Profile, Dialect]] = {Profile.DEFAULT: DEFAULT, Profile.STRICT: STRICT}
 # More than this is no maildrop for trying things.
 MOST_MESSAGES: Final = 50
-_PATIENCE: Final = 10.0  # seconds for a server to notice that a client has gone
+# Seconds for a server to notice that a client has gone; in memory it has noticed.
+_PATIENCE: Final = 10.0
 
 
 class World(Protocol):
@@ -39,6 +40,11 @@ class World(Protocol):
     @property
     def users(self) -> Mapping[str, str]:
         """Names and passwords."""
+        ...
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a maildrop may stay locked after its session has ended."""
         ...
 
     @property
@@ -69,6 +75,8 @@ class World(Protocol):
 
 class BenchWorld:
     """A backend behind the core and the session."""
+
+    patience = 0.0
 
     def __init__(self, make_backend: BenchMaker, profile: Profile) -> None:
         self._portal: Final = Portal()
@@ -115,6 +123,8 @@ class BenchWorld:
 
 class ServerWorld:
     """A server that is there already, and of which only one maildrop is used."""
+
+    patience = _PATIENCE
 
     def __init__(
         self,
@@ -194,10 +204,16 @@ def learnt(dial: Callable[[], Wire], dialect: Dialect) -> Dialect:
 
 
 def patient_login(
-    dial: Callable[[], Wire], user: str, password: str, transcript: Transcript | None = None, number: int = 1
+    dial: Callable[[], Wire],
+    user: str,
+    password: str,
+    transcript: Transcript | None = None,
+    number: int = 1,
+    *,
+    patience: float = _PATIENCE,
 ) -> Talk:
     """A session that is logged in. A server may take its time to notice that the last client is gone."""
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + patience
     while True:
         talk = Talk(dial(), transcript, number)
         talk.reply()
@@ -209,5 +225,5 @@ def patient_login(
         if reply.code not in ("IN-USE", "LOGIN-DELAY", "SYS/TEMP") and b"lock" not in reply.text.lower():
             raise Mismatch(f"the login was refused: {reply.text!r}")
         if time.monotonic() > end:
-            raise Mismatch(f"the login was refused for {_PATIENCE:g} s: {reply.text!r}")
+            raise Mismatch(f"the login was refused for {patience:g} s: {reply.text!r}")
         time.sleep(0.02)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from trio_pop3.sasl import ServerRejected
+
 from .base import Check, Level, Outcome, Skip, Verdict
 from .needs import DESTRUCTIVE, GUESSES
 from .target import Settings, Target
@@ -68,9 +70,9 @@ def _made(check: Check, target: Target) -> Outcome:
         check.run(target)
     except Skip as reason:
         verdict, sentence = Verdict.SKIPPED, str(reason)
-    except (AssertionError, OSError) as failure:
+    except (AssertionError, OSError, ServerRejected) as failure:
         verdict = Verdict.FAILED if check.level is Level.MUST else Verdict.WARNED
-        sentence = str(failure) if isinstance(failure, AssertionError) else f"the connection failed: {failure}"
+        sentence = f"the connection failed: {failure}" if isinstance(failure, OSError) else str(failure)
     dialogue = target.dialogue(_MOST_LINES, failed=verdict in (Verdict.FAILED, Verdict.WARNED))
     target.end(orderly=verdict in (Verdict.PASSED, Verdict.SKIPPED))
     if DESTRUCTIVE in check.needs:
@@ -79,9 +81,9 @@ def _made(check: Check, target: Target) -> Outcome:
 
 
 def _check_needs(check: Check, target: Target) -> None:
+    if DESTRUCTIVE in check.needs and target.settings.destructive and target.settings.reset is not None:
+        target.settings.reset()
+        target.changed()
     for need in check.needs:
-        if need is DESTRUCTIVE and target.settings.destructive and target.settings.reset is not None:
-            target.settings.reset()
-            target.changed()
         if (reason := need.missing(target)) is not None:
             raise Skip(reason)

@@ -32,7 +32,7 @@ AWKWARD: Final[Mapping[str, bytes]] = MappingProxyType(
         "a line end": b"\n",
         "a CR": b"\r",
         "a dot": b".",
-        "dots": b".\n..\n.x\r\n.\r\n\n...\n.",
+        "dots": b".\n..\n.\n.x\r\n.\r\n\n...\n.",
         "From": b"From somebody\nSubject: From\n\nFrom here\n>From there\n",
         "no header": b"\n\nbody\n\n\n",
         "NUL": b"Subject: NUL\n\n\0\0\n\0",
