@@ -83,9 +83,9 @@ _ONE_OF_EACH: Final[tuple[io.Command, ...]] = (
     io.Lang(), io.Lang("de"), io.Xclient((("ADDR", "192.0.2.1"),)), io.Stat(), io.List(), io.List(1), io.Retr(1),
     io.Dele(1), io.Noop(), io.Rset(), io.Top(1, 0), io.Uidl(),
 )  # fmt: skip
-# +OK or -ERR, a challenge instead where one can be, a body where one is due, and where it is cut.
+# +OK or -ERR, a challenge instead where one can be, a body where one is due, and how many octets of it at a time.
 _Answers: TypeAlias = tuple[bool, bytes | None, bytes, int]
-_answers = st.tuples(st.booleans(), st.none() | _octets, ours.messages(huge=False), st.integers(0, 60))
+_answers = st.tuples(st.booleans(), st.none() | _octets, ours.messages(huge=False), ours.sizes)
 _amounts = st.integers(1, 40)
 _CLEAR: Final = (b"QUIT\r\n", b"USER eve\r\n", b"AUTH PLAIN\r\nAGEA", b"US", b"\r\n", b"\x16\x03\x01")
 _BAD_BASE64: Final = (
@@ -233,7 +233,7 @@ class PairMachine(Judged, RuleBasedStateMachine):
     @judged
     def server_answers(self, answers: _Answers) -> None:
         """The next command, if one is there whole."""
-        ok, challenge, body, cut = answers
+        ok, challenge, body, size = answers
         event = self.server.next_event()
         if not isinstance(event, io.Event):
             must(event is (PAUSED if self.state is State.TLS_PENDING else NEED_DATA), f"the server says {event}")
@@ -261,7 +261,7 @@ class PairMachine(Judged, RuleBasedStateMachine):
         self.reply(io.Ok("fine") if ok else io.Err("no", io.ResponseCode.SYS_TEMP))
         if ok and io.shape_of(expected) is not Shape.SINGLE:
             whole = io.shape_of(expected) is Shape.MESSAGE
-            for chunk in (body[:cut], body[cut:]):
+            for chunk in ours.cut(body, size):
                 self.to_client += self.server.send(io.Data(chunk))
             self.to_client += self.server.send(io.EndOfBody(len(canonical(body)) if body or whole else 0))
             self.seen += [io.Data(canonical(body)) if body or whole else io.Data(b""), io.EndOfBody()]

@@ -29,15 +29,13 @@ def property_run(settings: Settings, *, seed: int, max_examples: int) -> Outcome
     """
     began = time.monotonic()
     testing = import_module("trio_pop3.testing")
-    account, second = settings.account, settings.second
+    account = settings.account
     machine = testing.machine_for_server(
         settings.dial_encrypted,
         account.user,
         account.password,
         destructive=settings.destructive,
         reset=settings.reset,
-        profile=settings.profile,
-        second=None if second is None else (second.user, second.password),
     )
     failure: Any = testing.run_machine(machine, seed=seed, max_examples=max_examples)
     seconds = time.monotonic() - began
