@@ -7,6 +7,7 @@ A backend that never waits, such as `MemoryBackend`, makes a coroutine that is d
 
 from __future__ import annotations
 
+import socket
 import socketserver
 import sys
 import threading
@@ -37,6 +38,7 @@ class Connection(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         self.request.settimeout(IDLE_SECONDS)
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         host, port = self.client_address
         core = io.Pop3Connection(io.Role.SERVER, utf8_user=True)
         session = Session(BACKEND, ClientInfo(f"{id(self):x}", host, port, loopback=host == "127.0.0.1"))

@@ -39,6 +39,7 @@ from .worlds import DIALECTS, BenchMaker, BenchWorld, ServerWorld, World, patien
 class _Client:
     talk: Talk
     model: ModelSession
+    refused: bool = False  # whether the last line was
 
 
 class SessionMachine(Judged, RuleBasedStateMachine):
@@ -161,7 +162,8 @@ class SessionMachine(Judged, RuleBasedStateMachine):
         try:
             reply = client.talk.reply(multiline=expected.multiline)
         except Closed:
-            if not self.world.dialect.may_close or expected.ok:
+            # One that has had enough of bad lines does not read what was sent behind them.
+            if not (self.world.dialect.may_close and (client.refused or not expected.ok)):
                 raise
             client.model.gone()
             return
@@ -172,6 +174,7 @@ class SessionMachine(Judged, RuleBasedStateMachine):
                 raise Mismatch(f"{line[:80]!r} must be answered {'+OK' if expected.ok else '-ERR'}")
             if reply.ok:
                 expected.check(reply)
+        client.refused = reply.ok is False
         expected.then(bool(reply.ok))
         if expected.over:
             client.talk.expect_end()

@@ -51,7 +51,7 @@ class Portal(AbstractContextManager["Portal"]):
     def _main(self) -> None:
         try:
             trio.run(self._host)
-        except BaseException as failure:
+        except BaseException as failure:  # noqa: ASYNC103 - raised again where the block is left
             self._failure = failure
         finally:
             self._ready.set()

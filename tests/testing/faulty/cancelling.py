@@ -60,7 +60,7 @@ class CancelledIsAFailure(Process):
         try:
             return await super().opened(user)
         except trio.Cancelled:
-            raise TemporaryFailure from None
+            raise TemporaryFailure from None  # noqa: ASYNC104 - this is what is wrong with it
 
 
 @fails("cancelled_retrieve", "cancelled_session", "nothing_piles_up")
