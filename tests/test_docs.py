@@ -22,6 +22,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(?:<!-- ci: (?P<name>[a-z]+) -->\n)?```(?P<language>[a-z]*)\n(?P<code>.*?)```", re.DOTALL)
 # Shell commands: `.ci/run` and `.ci/serve` run them as a reader would.
 RUN_BY_CI = {"serve", "admin", "existing", "tls", "test"}
+# `test_docs_testing` runs these.
+RUN_BY_PYTEST = {"clienttest", "faults", "backendtest"}
 
 
 def blocks() -> dict[str, str]:
@@ -74,7 +76,9 @@ def serving(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, C
 
 
 def test_every_block_is_known() -> None:
-    assert set(BLOCKS) == RUN_BY_CI | {name.removeprefix("test_block_") for name in globals() if "test_block_" in name}
+    assert set(BLOCKS) == RUN_BY_CI | RUN_BY_PYTEST | {
+        name.removeprefix("test_block_") for name in globals() if "test_block_" in name
+    }
 
 
 def test_readme_backend_is_short() -> None:

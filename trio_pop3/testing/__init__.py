@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bench import Bench as Bench
+    from .benches import maildir_bench as maildir_bench
+    from .benches import memory_bench as memory_bench
     from .core import CoreMachine as CoreMachine
     from .dialect import Dialect as Dialect
     from .dialogue import Answer as Answer
@@ -42,6 +44,10 @@ if TYPE_CHECKING:
     from .faults import WrongSize as WrongSize
     from .judge import Mismatch as Mismatch
     from .judge import Violation as Violation
+    from .kit import BackendFault as BackendFault
+    from .kit import KitReport as KitReport
+    from .kit import backend_checks as backend_checks
+    from .kit import check_backend as check_backend
     from .machines import Failure as Failure
     from .machines import SessionMachine as SessionMachine
     from .machines import machine_for as machine_for
@@ -59,6 +65,7 @@ if TYPE_CHECKING:
     from .serving import StoredMessage as StoredMessage
     from .serving import TrioPop3Server as TrioPop3Server
     from .serving import open_pop3_server as open_pop3_server
+    from .simulation import simulate as simulate
     from .strategies import chunkings as chunkings
     from .strategies import command_lines as command_lines
     from .strategies import dialogues as dialogues
@@ -84,6 +91,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Answer": "dialogue",
     "Asked": "faults",
+    "BackendFault": "kit",
     "BadReply": "talk",
     "BareLf": "faults",
     "Bench": "bench",
@@ -103,6 +111,7 @@ _HOMES = {
     "Failure": "machines",
     "Fault": "faults",
     "GREETING": "faults",
+    "KitReport": "kit",
     "LongLine": "faults",
     "LostDeletion": "faults",
     "MemoryWire": "wire",
@@ -133,7 +142,9 @@ _HOMES = {
     "Violation": "judge",
     "Wire": "wire",
     "WrongSize": "faults",
+    "backend_checks": "kit",
     "canonical": "model",
+    "check_backend": "kit",
     "chunkings": "strategies",
     "command_lines": "strategies",
     "dialogues": "strategies",
@@ -144,13 +155,16 @@ _HOMES = {
     "machine_for": "machines",
     "machine_for_server": "machines",
     "mail_lines": "strategies",
+    "maildir_bench": "benches",
     "maildrops": "strategies",
     "malformed_lines": "strategies",
+    "memory_bench": "benches",
     "messages": "strategies",
     "near_lines": "strategies",
     "open_pop3_server": "serving",
     "replay": "replay",
     "run_machine": "machines",
+    "simulate": "simulation",
 }
 
 __all__ = [*_HOMES]

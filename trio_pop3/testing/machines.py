@@ -176,7 +176,7 @@ class SessionMachine(Judged, RuleBasedStateMachine):
                 expected.check(reply)
         client.refused = reply.ok is False
         expected.then(bool(reply.ok))
-        if expected.over:
+        if client.model.state == "over":
             client.talk.expect_end()
 
     @property
@@ -215,6 +215,8 @@ def _settle(maildrop: ModelMaildrop, seen: Sequence[bytes], uids: Sequence[bytes
             if uids is not None:
                 maildrop.learn(message, uids[number])
         elif message not in maildrop.doubtful:
+            if uids is not None and rest and rest[0][1] == message.octets:
+                maildrop.learn(message, uids[rest[0][0]])  # says what is wrong with it
             raise Mismatch(f"a message that nobody removed is not there as it was: {message.octets[:80]!r}")
     if rest:
         raise Mismatch(f"message {rest[0][0] + 1} should not be there: {rest[0][1][:80]!r}")

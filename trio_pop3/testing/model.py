@@ -94,7 +94,6 @@ class Expected(NamedTuple):
     multiline: bool = False  # whether a +OK has a body
     challenge: bool = False  # `+ ` is what must come
     bad: bool = False  # the line is no command, or none that has its place here
-    over: bool = False  # the connection is closed after it
 
     def check(self, reply: Reply) -> None:
         """Compare a +OK. Raises Mismatch."""
@@ -152,9 +151,7 @@ class ModelSession:
         expected: Expected = getattr(self, f"_{parsed.verb.lower()}")(*parsed.words)
         if parsed.verb not in ("PASS", *_ANYWHERE, "UTF8"):
             expected = self._forgetting(expected)
-        if parsed.ok is None and expected.ok:
-            return expected._replace(ok=None)
-        return expected
+        return self._either(expected) if parsed.ok is None else expected
 
     def gone(self) -> None:
         """The connection is over, however: nothing is removed by that."""
@@ -224,6 +221,17 @@ class ModelSession:
         if verb in ("USER", "APOP") and self.user is not None and not self.doubt:
             return self.dialect.keeps_user is None and verb == "USER"
         return verb not in _TRANSACTION
+
+    def _either(self, expected: Expected) -> Expected:
+        """For a line that a server may take for a command: if it is refused, nothing has happened."""
+
+        def then(ok: bool) -> None:
+            if ok:
+                expected.then(ok)
+            else:
+                self._forget()
+
+        return expected._replace(ok=None if expected.ok else expected.ok, then=then)
 
     def _refused(self) -> Expected:
         def then(ok: bool) -> None:
@@ -364,7 +372,7 @@ class ModelSession:
                 maildrop.doubtful += marked
 
         fails = self.state == "transaction" and self.commit_may_fail()
-        return Expected((None if self.marks else True) if fails else True, then, over=True)
+        return Expected((None if self.marks else True) if fails else True, then)
 
     # --- TRANSACTION -----------------------------------------------------------------------------------------------
 
