@@ -22,6 +22,8 @@ def blamed(text: str, why: str) -> None:
     *before, line = text.split("\n")[:number]
     parse_users("\n".join(before), PATH)
     name, _, rest = line.partition(":")
+    if name.startswith("{"):
+        name, rest = "", name  # whoever wrote this forgot the name
     match = TAGGED.fullmatch(rest.partition(":")[0])
     assert match
     tag, secret = match.groups("")

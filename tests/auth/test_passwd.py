@@ -240,6 +240,7 @@ def test_a_file_without_its_last_line_end_is_unfinished(users: Path, caplog: pyt
         ("a:{PLAIN}x\n:{PLAIN}x", "line 2: expected name:{SCHEME}secret"),
         ("a:{PLAIN}x\n\n a:{PLAIN}x", "line 3: expected name:{SCHEME}secret"),
         ("a:{PLAIN}x\na:{PLAIN}y", "line 2: user a is there already"),
+        ("a:{PLAIN}x\n{PLAIN}hunter2:1:1\n{PLAIN}hunter2:2:2", "line 2: expected name:{SCHEME}secret"),
         ("a:", "line 1: empty password"),
         ("a:{NOPE}hunter2", "line 1: unknown password scheme {NOPE}"),
     ],

@@ -146,7 +146,8 @@ def parse_users(text: str, path: str) -> dict[str, Secret]:
             continue
         name, colon, rest = line.partition(":")
         try:
-            if not colon or not name or name != name.strip():
+            # A brace begins a password whose name was forgotten, and a name may be shown.
+            if not colon or not name or name != name.strip() or name.startswith("{"):
                 raise BadSecret("expected name:{SCHEME}secret")
             if name in users:
                 raise BadSecret(f"user {name} is there already")
