@@ -11,6 +11,7 @@ import contextlib
 import os
 import poplib
 import re
+import secrets
 import shlex
 import shutil
 import signal
@@ -121,12 +122,16 @@ def reset(peer: Peer) -> None:
     subprocess.run(peer.reset_command, shell=True, check=True, stdin=subprocess.DEVNULL)
 
 
-def free_port() -> int:
-    """One on which nobody listens now."""
-    with socket.socket() as sock:
-        sock.bind((ADDRESS, 0))
-        port: int = sock.getsockname()[1]
-        return port
+def free_ports(count: int) -> list[int]:
+    """Different ones on which nobody listens now, below those that the kernel gives to who asks for any."""
+    with contextlib.ExitStack() as stack:
+        found: list[int] = []
+        while len(found) < count:
+            port = 20_000 + secrets.randbelow(12_000)
+            with contextlib.suppress(OSError):
+                stack.enter_context(socket.socket()).bind((ADDRESS, port))
+                found.append(port)
+        return found
 
 
 def installed(path: str | Path) -> Path:

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from .base import ADDRESS, DEFAULT_MAIL, UNPACKED, Peer, caged, free_port, installed, place, version, visit
+from .base import ADDRESS, DEFAULT_MAIL, UNPACKED, Peer, caged, free_ports, installed, place, version, visit
 
 NAME: Final = "courier"
 
@@ -65,7 +65,7 @@ def serving(mail: Sequence[bytes] = DEFAULT_MAIL) -> Iterator[Peer]:
             "/etc/courier": where.write("etc/authdaemonrc", _DAEMONRC).parent,
             **where.accounts("pop3"),
         }
-        port, tls_port = free_port(), free_port()
+        port, tls_port = free_ports(2)
         script = _SCRIPT.format(pem=pem, address=ADDRESS, port=port, tls_port=tls_port, **programs)
         with caged(where, script, [port, tls_port], covers):
             visit(port)

@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from .base import ACCOUNTS, ADDRESS, DEFAULT_MAIL, Peer, caged, free_port, installed, place, version, visit
+from .base import ACCOUNTS, ADDRESS, DEFAULT_MAIL, Peer, caged, free_ports, installed, place, version, visit
 
 NAME: Final = "dovecot"
 
-# Wrong passwords cost no time, neither by themselves (auth_failure_delay) nor by their number (anvil's penalty).
+# A wrong password costs up to half a second, but no more by itself (auth_failure_delay) or by number (anvil's penalty).
 # Without an index on disk a session that still closes writes nothing into mail just put back; UIDs are in a uidlist.
 _CONFIGURATION: Final = """
 base_dir = {top}/run
@@ -62,7 +62,7 @@ def serving(mail: Sequence[bytes] = DEFAULT_MAIL) -> Iterator[Peer]:
         users = "".join(f"{a.name}:{a.password}:{a.uid}:{a.uid}::{where.mail / a.name}\n" for a in ACCOUNTS)
         shutil.chown(where.write("users", users, 0o640), group="dovecot")
         pair, ca = where.certificate()
-        port, tls_port = free_port(), free_port()
+        port, tls_port = free_ports(2)
         configuration = where.write(
             "dovecot.conf",
             _CONFIGURATION.format(top=where.top, pair=pair, address=ADDRESS, port=port, tls_port=tls_port),

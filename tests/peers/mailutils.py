@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from .base import ADDRESS, DEFAULT_MAIL, Peer, caged, free_port, installed, place, version
+from .base import ADDRESS, DEFAULT_MAIL, Peer, caged, free_ports, installed, place, version
 
 NAME: Final = "mailutils"
 
@@ -36,7 +36,7 @@ def serving(mail: Sequence[bytes] = DEFAULT_MAIL) -> Iterator[Peer]:
         where.fill_mboxes(mail)
         covers = {"/var/mail": where.mail, **where.accounts("gnu-mailutils")}
         pair, ca = where.certificate()
-        port, tls_port = free_port(), free_port()
+        port, tls_port = free_ports(2)
         configuration = where.write(
             "conf", _CONFIGURATION.format(top=where.top, pair=pair, address=ADDRESS, port=port, tls_port=tls_port)
         )

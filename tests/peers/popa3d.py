@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from .base import ADDRESS, DEFAULT_MAIL, UNPACKED, Peer, caged, free_port, installed, place, version
+from .base import ADDRESS, DEFAULT_MAIL, UNPACKED, Peer, caged, free_ports, installed, place, version
 
 NAME: Final = "popa3d"
 
@@ -27,7 +27,7 @@ def serving(mail: Sequence[bytes] = DEFAULT_MAIL) -> Iterator[Peer]:
             "/var/mail": where.mail,
             **where.accounts("popa3d", "popa3d"),
         }
-        port = free_port()
+        (port,) = free_ports(1)
         options = f"-address={ADDRESS} -maxprocs=100 -maxperip=100 -nodnslookup -noidentlookup"
         with caged(where, f"exec {listener} {options} {port} {program}", [port], covers):
             yield Peer(name=NAME, port=port, stls=False, version=version(program, "-V"), reset_command=where.keep())

@@ -130,24 +130,27 @@ def test_tls_where_it_is_offered(peer: Peer) -> None:
 
 
 def namespaces() -> set[str]:
-    """The process namespaces in which there is a process."""
+    """The process namespaces in which something runs, or still holds a socket."""
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it is gone, or nothing for us to look at
-            os.readlink(process / "exe")  # which one that only waits to be reaped no longer has
-            found.add(os.readlink(process / "ns/pid"))
+            state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+            if state not in "XZ":  # more than something to be reaped
+                found.add(os.readlink(process / "ns/pid"))
     return found
 
 
-def of_ours(pid: int) -> set[str]:
-    """The process namespaces, other than ours, of what a process has started."""
-    found, waiting = set(), [pid]
+def of_ours(pid: int) -> dict[str, Path]:
+    """The process namespaces, other than ours, of what a process has started; and where each can be opened."""
+    found, waiting = {}, [pid]
     while waiting:
         pid = waiting.pop()
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             waiting += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-            found.add(os.readlink(f"/proc/{pid}/ns/pid"))
-    return found - {os.readlink("/proc/self/ns/pid")}
+            path = Path(f"/proc/{pid}/ns/pid")
+            found[os.readlink(path)] = path
+    found.pop(os.readlink("/proc/self/ns/pid"), None)
+    return found
 
 
 FILES = ("/etc/passwd", "/etc/group", "/etc/shadow", "/proc/mounts")
@@ -164,28 +167,30 @@ def system() -> list[object]:
 def test_nothing_is_left(name: str, end: signal.Signals) -> None:
     """By the command, and however it ends: no process and no user, and no file if it could still remove them."""
     before = system()
-    command = [sys.executable, "-m", "tests.peers", name]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with contextlib.ExitStack() as stack:
+        command = [sys.executable, "-m", "tests.peers", name]
+        process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        stack.callback(process.terminate)
         assert process.stdout is not None
         host, port, user, password, folder = LINE.match(process.stdout.readline()).groups()  # type: ignore[union-attr]
-        spaces = of_ours(process.pid)
-        assert len(spaces) == 1
+        ((space, path),) = of_ours(process.pid).items()
+        stack.enter_context(path.open())  # held, so that nobody else gets its number
         # With a session under way.
         pop = poplib.POP3(host, int(port), timeout=20)
+        stack.callback(pop.close)
         pop.user(user)
         pop.pass_(password)
         assert system() == before
         process.send_signal(end)
         assert process.wait(timeout=20) == (-signal.SIGKILL if end is signal.SIGKILL else 0)
-    pop.close()
-    if end is signal.SIGKILL:
-        eventually(namespaces, lambda found: not spaces & found)
-        shutil.rmtree(folder)
-    assert not spaces & namespaces()
-    assert not Path(folder).exists()
-    assert system() == before
-    with pytest.raises(ConnectionRefusedError):
-        poplib.POP3(host, int(port), timeout=20)
+        if end is signal.SIGKILL:
+            eventually(namespaces, lambda found: space not in found)
+            shutil.rmtree(folder)
+        assert space not in namespaces()
+        assert not Path(folder).exists()
+        assert system() == before
+        with pytest.raises(ConnectionRefusedError):
+            poplib.POP3(host, int(port), timeout=20)
 
 
 LINE: Final = re.compile(r"([\d.]+):(\d+) --user (\S+) --password (\S+) --second-user .* --reset 'sh (/\S+)/reset'  # ")
@@ -193,14 +198,14 @@ LINE: Final = re.compile(r"([\d.]+):(\d+) --user (\S+) --password (\S+) --second
 
 def test_a_server_that_does_not_start_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """And so is one that is not there: a skipped proof is none."""
-    running = of_ours(os.getpid())
+    running = of_ours(os.getpid()).keys()
     monkeypatch.setattr("tests.peers.popa3d.UNPACKED", Path("/nonexistent"))
     with pytest.raises(AssertionError, match="tests/peers/install"), PEERS["popa3d"]():
         pass
     monkeypatch.setattr("tests.peers.mailutils._CONFIGURATION", "nonsense yes;")
     with pytest.raises(AssertionError, match="nonsense"), PEERS["mailutils"]():
         pass
-    assert of_ours(os.getpid()) == running
+    assert of_ours(os.getpid()).keys() == running
 
 
 def test_an_mbox_takes_no_line_that_it_cannot_hold() -> None:
