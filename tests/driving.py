@@ -255,7 +255,7 @@ class CountingGate:
     def __init__(self, *, holds_up: bool = False) -> None:
         self.holds_up = holds_up
         self.now = 0.0
-        self.entered = 0
+        self.entered: list[ClientInfo] = []
         self.left: list[tuple[ClientInfo, Credentials | None, bool]] = []
         self.logins: dict[str, float] = {}
         self.delays: list[int] = []
@@ -263,11 +263,12 @@ class CountingGate:
     async def enter(self, client: ClientInfo) -> None:
         if self.holds_up:
             await Waits()
-        self.entered += 1
+        self.entered.append(client)
 
     def leave(self, client: ClientInfo, credentials: Credentials | None, *, failed: bool) -> None:
         self.left.append((client, credentials, failed))
-        assert len(self.left) <= self.entered
+        assert len(self.left) <= len(self.entered)
+        assert client in self.entered
 
     def since_login(self, user: str) -> float | None:
         return self.now - self.logins[user] if user in self.logins else None
@@ -279,7 +280,7 @@ class CountingGate:
     @property
     def verdicts(self) -> list[bool]:
         """Of every attempt that has ended, whether it failed. None may be left inside."""
-        assert len(self.left) == self.entered
+        assert len(self.left) == len(self.entered)
         return [failed for _, _, failed in self.left]
 
 

@@ -16,7 +16,7 @@ from trio_pop3.backends.memory import MemoryBackend
 from trio_pop3.sansio import Profile
 from trio_pop3.sasl import MECHANISMS, scram
 
-from .driving import BINDING, BOUND, CERTIFICATE, CLIENT, OVER_TLS, REMOTE, Dialogue, Store, everything
+from .driving import BINDING, BOUND, CERTIFICATE, CLIENT, OVER_TLS, REMOTE, Dialogue, Store, everything, info
 
 ALWAYS = ["TOP", "UIDL", "PIPELINING", "RESP-CODES", "AUTH-RESP-CODE", "IMPLEMENTATION trio_pop3"]
 SCRAM = ["SCRAM-SHA-256", "SCRAM-SHA-1"]
@@ -251,9 +251,24 @@ def test_what_a_backend_must_not_say(policy: object, which: str, caplog: pytest.
     session = Dialogue(backend)
     assert session.ask("CAPA") == b"-ERR [SYS/TEMP] internal error, try again later\r\n"
     assert "CAPA failed in the backend" in caplog.text
+    if policy != Policy(10**5000):
+        assert "a policy is a Policy with None or a number that is not negative: " + repr(policy) in caplog.text
     if which == "delay" and policy != Policy(10**5000):
         assert session.login().startswith(b"-ERR [SYS/TEMP] internal error")
         assert "open" not in backend.calls
+
+
+def test_a_policy_that_is_missed_is_no_message() -> None:
+    """C6, A-22: a backend may raise the same there; no message is counted as asked for in vain because of it."""
+    backend = Policies(Policy(None), Policy(None))
+    backend.mail = [info()]
+    session = Dialogue(backend)
+    session.login()
+    backend.policies["days"] = be.MessageUnavailable("gone")
+    backend.fail["retrieve"] = be.MessageUnavailable("gone")
+    for line, offences in (("CAPA", 0), ("RETR 1", 0), ("RETR 1", 1)):
+        assert session.ask(line) == b"-ERR [SYS/TEMP] gone\r\n"
+        assert session.session.tally.bad_commands == offences
 
 
 def test_a_backend_that_cannot_say_now() -> None:

@@ -106,6 +106,7 @@ class Desk(MemoryBackend):
         self.waits = ""
         self.seen: list[Credentials] = []
         self.delay: be.Policy = be.Policy(None)
+        self.delayed: list[str | None] = []
 
     async def _at(self, where: str) -> None:
         if where == self.waits:
@@ -129,6 +130,7 @@ class Desk(MemoryBackend):
         return "bob"
 
     async def login_delay(self, user: str | None) -> be.Policy:
+        self.delayed.append(user)
         await self._at("login_delay")
         return self.delay
 
@@ -471,7 +473,7 @@ def test_a_backend_must_give_a_name(answer: object, method: str, caplog: pytest.
     session = dial(desk, gate=gate)
     assert session.auth("PLAIN", plain("alice", "secret", "bob")) == INTERNAL
     assert gate.verdicts == [False]
-    assert "must return a user name" in caplog.text
+    assert f"authenticate and authorize must return a user name, not {type(answer).__name__}\n" in caplog.text + "\n"
 
 
 @pytest.mark.parametrize("answer", ["secret", b"x", (1, 2)])
@@ -484,7 +486,7 @@ def test_scram_keys_must_be_scram_keys(answer: object, caplog: pytest.LogCapture
 
     setattr(desk, "scram_keys", nonsense)  # noqa: B010 - it is not what it should be
     assert dial(desk).auth("SCRAM-SHA-256", scram("alice", "secret")) == INTERNAL
-    assert "must return ScramKeys or None" in caplog.text
+    assert f"scram_keys must return ScramKeys or None, not {type(answer).__name__}" in caplog.text
 
 
 def test_a_backend_that_promises_scram_and_has_no_keys(caplog: pytest.LogCaptureFixture) -> None:
@@ -631,7 +633,7 @@ def test_cut_off_at_every_step(step: str, name: str) -> None:
         assert not desk.locked("alice")
         assert not desk.locked("bob")
         run(session.close("again"))
-        assert len(gate.left) == gate.entered
+        assert len(gate.left) == len(gate.entered)
 
 
 @pytest.mark.parametrize(
@@ -679,7 +681,7 @@ def test_whatever_a_client_does_the_gate_and_the_lock_come_out_even(lines: list[
             break
         reply = session.ask(line)
         assert reply.startswith((b"+OK ", b"-ERR ", b"+ "))
-        assert gate.entered - len(gate.left) in (0, 1)
+        assert len(gate.entered) - len(gate.left) in (0, 1)
         assert memory.locked("alice") == (session.session.user == "alice" and not session.over)
     session.close()
     failed = session.session.tally.logins_failed
@@ -697,6 +699,47 @@ def test_what_the_gate_is_told() -> None:
         (BOUND, PasswordCredentials("alice", "wrong"), True),
         (BOUND, Credentials("alice"), True),
     ]
+
+
+def test_a_backend_is_told_at_every_step_who_is_connected() -> None:
+    """H10, SEED 1.3: with the address, for its own log and its own limits; a second look at a password included."""
+    told: list[str] = []
+
+    def heard(step: str, client: be.ClientInfo) -> None:
+        assert client is BOUND, step
+        told.append(step)
+
+    class Witness(Desk):
+        async def connect(self, client: be.ClientInfo) -> None:
+            heard("connect", client)
+
+        async def disconnect(self, client: be.ClientInfo, reason: str) -> None:
+            heard("disconnect", client)
+
+        async def authenticate(self, credentials: Credentials, client: be.ClientInfo) -> str:
+            heard("authenticate", client)
+            return await super().authenticate(credentials, client)
+
+        async def scram_keys(self, user: str, hash_name: str, client: be.ClientInfo) -> ScramKeys | None:
+            heard("scram_keys", client)
+            return await super().scram_keys(user, hash_name, client)
+
+        async def authorize(self, user: str, authzid: str, client: be.ClientInfo) -> str:
+            heard("authorize", client)
+            return await super().authorize(user, authzid, client)
+
+        async def open(self, user: str, client: be.ClientInfo) -> Any:
+            heard("open", client)
+            return await super().open(user, client)
+
+    session = dial(Witness(), timestamp="<1@h>")
+    assert session.login("alice", "\ufb01sh") == WRONG
+    assert session.ask("APOP alice " + "0" * 32) == WRONG
+    assert session.auth("SCRAM-SHA-256", scram("alice", "secret", authzid="bob")).startswith(b"+OK")
+    session.close()
+    assert told == [
+        "connect", "authenticate", "authenticate", "authenticate", "scram_keys", "authorize", "open", "disconnect",
+    ]  # fmt: skip
 
 
 def test_an_open_gate_holds_up_nobody() -> None:
@@ -756,6 +799,7 @@ def test_a_backend_has_a_delay_of_its_own_for_each_user() -> None:
     desk.delay = be.Policy(None)
     assert attempt(plain("bob", "other")).startswith(b"+OK")
     assert gate.delays == [10, 10, 10, 0]
+    assert desk.delayed == ["bob", "bob", "alice", "bob", "bob"]
 
 
 def test_a_login_that_came_to_nothing_delays_none() -> None:

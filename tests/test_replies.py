@@ -44,10 +44,22 @@ def test_any_text_is_one_line_and_no_code(text: str) -> None:
     assert line.count(b"\n") == line.count(b"\r") == 1
 
 
-@pytest.mark.parametrize("failure", [be.TemporaryFailure(Unspeakable()), Homemade()])
-def test_what_cannot_be_said_gets_a_text_all_the_same(failure: be.BackendError) -> None:
+def test_a_text_loses_what_would_be_a_code_and_no_more() -> None:
+    """A11, R2449-15."""
+    assert safe_text(" [ [XYZ] no\r\nmore ", "default") == "XYZ] no more"
+    assert safe_text("[ \r\n", "default") == "default"
+
+
+@pytest.mark.parametrize(
+    ("failure", "text"),
+    [
+        (be.TemporaryFailure(Unspeakable()), b"temporary failure, try again later"),
+        (Homemade(), b"request failed"),
+    ],
+)
+def test_what_cannot_be_said_gets_a_text_all_the_same(failure: be.BackendError, text: bytes) -> None:
     """A11: texts of classes are somebody else's, too, and a failure can be made of anything."""
-    assert on_the_wire(failure).startswith(b"-ERR [SYS/TEMP] ")
+    assert on_the_wire(failure) == b"-ERR [SYS/TEMP] " + text + b"\r\n"
 
 
 def homemade(code: Any, text: Any) -> be.BackendError:

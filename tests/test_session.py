@@ -14,8 +14,25 @@ from hypothesis import strategies as st
 from trio_pop3 import backend as be
 from trio_pop3.backends.memory import MemoryBackend
 from trio_pop3.languages import GERMAN, LANGUAGES, Language
-from trio_pop3.replies import Multiline, safe_text
-from trio_pop3.sansio import Auth, Challenge, Dele, Err, Ok, Pass, Profile, Quit, Retr, User
+from trio_pop3.replies import INTERNAL_ERROR, Multiline, safe_text
+from trio_pop3.rules import Rules
+from trio_pop3.sansio import (
+    Auth,
+    AuthList,
+    BadCommand,
+    Challenge,
+    Command,
+    Dele,
+    Err,
+    Ok,
+    Pass,
+    Profile,
+    Quit,
+    Retr,
+    Stls,
+    User,
+    Xclient,
+)
 from trio_pop3.sasl import scram
 from trio_pop3.session import Session
 
@@ -35,6 +52,13 @@ def filled() -> MemoryBackend:
 
 
 memory = pytest.fixture(filled)
+
+
+def headlines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was being done when the backend failed, of each failure in the log."""
+    lines = [message.partition("\n")[0] for message in caplog.messages]
+    assert all(re.fullmatch("session test: .* failed in the backend", line) for line in lines), lines
+    return [line.removeprefix("session test: ").removesuffix(" failed in the backend") for line in lines]
 
 
 @pytest.fixture
@@ -122,6 +146,7 @@ def test_apop(memory: MemoryBackend) -> None:
     assert session.greeting == f"+OK POP3 server ready {stamp}\r\n".encode()
     assert session.ask("APOP mrose " + "0" * 32).startswith(b"-ERR [AUTH]")
     assert session.ask("APOP mrose c4c9334bac560ecc979e58001b3e22fb").startswith(b"+OK ")
+    assert session.session.method == "APOP"
     assert Dialogue(memory).ask("APOP mrose c4c9334bac560ecc979e58001b3e22fb") == b"-ERR APOP is not offered here\r\n"
     assert Dialogue(Store(), timestamp=stamp).ask("APOP mrose " + "0" * 32) == b"-ERR APOP is not offered here\r\n"
 
@@ -164,12 +189,13 @@ def test_one_session_at_a_time(memory: MemoryBackend) -> None:
     ],
 )
 @pytest.mark.parametrize("where", ["authenticate", "open"])
-def test_failures_of_a_login(failure: Exception, reply: bytes, where: str) -> None:
-    """D6, F9, H9, R3206-06, SEED 2.5: one reply, the state stays, nothing is held."""
+def test_failures_of_a_login(failure: Exception, reply: bytes, where: str, caplog: pytest.LogCaptureFixture) -> None:
+    """D6, F9, H9, R3206-06, SEED 2.5: one reply, the state stays, nothing is held; what is not typed is logged."""
     store = Store()
     store.fail[where] = failure
     session = Dialogue(store, max_auth_failures=None)
     assert session.login() == reply
+    assert headlines(caplog) == ([] if isinstance(failure, be.BackendError) else ["login"])
     assert session.ask("STAT").startswith(b"-ERR")
     store.fail.clear()
     assert session.login().startswith(b"+OK")
@@ -185,7 +211,21 @@ def test_authenticate_must_give_a_name(answer: Any, caplog: pytest.LogCaptureFix
 
     store.authenticate = authenticate  # type: ignore[method-assign]
     assert Dialogue(store).login().startswith(b"-ERR [SYS/TEMP]")
-    assert "must return a user name" in caplog.text
+    assert f"authenticate and authorize must return a user name, not {type(answer).__name__}\n" in caplog.text
+
+
+def test_a_failure_is_logged_whole(caplog: pytest.LogCaptureFixture) -> None:
+    """J5: whose session it was, what was being done, and the traceback with nothing behind it."""
+    store = Store([info()])
+    session = Dialogue(store)
+    session.login()
+    store.fail["retrieve"] = OSError("disk")
+    session.ask("RETR 1")
+    headline, first, second, *_, last = caplog.messages[0].split("\n")
+    assert headline == "session test: RETR failed in the backend"
+    assert first == "Traceback (most recent call last):"
+    assert second.startswith('  File "')
+    assert last == "OSError: disk"
 
 
 @pytest.mark.parametrize("password", ["hunter2", "it's\\odd"])
@@ -245,6 +285,24 @@ def test_stls_forgets_the_user(memory: MemoryBackend, stls: bool, before: list[s
         session.start_tls()
     assert session.ask("PASS secret").startswith(b"-ERR")
     assert session.login().startswith(b"+OK")
+
+
+@pytest.mark.parametrize(
+    "between",
+    [None, BadCommand(Err("what")), Auth("NTLM"), AuthList(), Stls(), Xclient((("ADDR", "192.0.2.7"),)), OVER_TLS],
+)
+def test_a_name_is_forgotten_by_the_session_as_well(between: BadCommand | Command | be.ClientInfo | None) -> None:
+    """A-15, G3, R1939-67: nobody is asked about a password without a name, not even if the core lets one through."""
+    store = Store()
+    session = Session(store, CLIENT, Rules(stls=True), xclient=True)
+    if between is not None:
+        run(session.respond(User("alice")))
+    if isinstance(between, be.ClientInfo):
+        session.tls_started(between)
+    elif between is not None:
+        run(session.respond(between))
+    assert run(session.respond(Pass(b"secret"))) == INTERNAL_ERROR
+    assert store.calls == []
 
 
 def test_tls_begins_anew(memory: MemoryBackend) -> None:
@@ -317,6 +375,7 @@ def test_which_languages_there_are(memory: MemoryBackend) -> None:
     klingon = Language("tlh", "tlhIngan Hol \u2014 \u00e9")
     session = Dialogue(memory, languages=(*LANGUAGES, klingon))
     assert session.lines("LANG") == ["en English", "de Deutsch", "tlh tlhIngan Hol \u2014 \u00e9"]
+    assert session.ask("LANG").startswith(b"+OK languages follow\r\n")
     assert Dialogue(memory, languages=()).lines("LANG") == []
 
 
@@ -501,7 +560,9 @@ def test_quit_commits_also_when_nothing_is_marked() -> None:
         (OSError("/secret"), b"-ERR [SYS/TEMP] deleted messages may not have been removed\r\n", 2),
     ],
 )
-def test_a_commit_that_fails_is_told(failure: Exception, reply: bytes, remaining: int) -> None:
+def test_a_commit_that_fails_is_told(
+    failure: Exception, reply: bytes, remaining: int, caplog: pytest.LogCaptureFixture
+) -> None:
     """R1939-52, R1939-53, E2: the lock is free all the same."""
     store = Store([info(1), info(2)])
     session = Dialogue(store)
@@ -510,6 +571,7 @@ def test_a_commit_that_fails_is_told(failure: Exception, reply: bytes, remaining
     session.ask("DELE 2")
     store.fail["commit"] = failure
     assert session.ask("QUIT") == reply
+    assert headlines(caplog) == ([] if isinstance(failure, be.BackendError) else ["removing messages"])
     assert store.calls[-1] == "release"
     assert (session.session.tally.removed, session.session.tally.remaining) == (2 - remaining, remaining)
 
@@ -654,15 +716,25 @@ class Hooked(Store):
         (OSError("/secret"), b"-ERR [SYS/TEMP] internal error, try again later\r\n"),
     ],
 )
-def test_a_backend_may_refuse_a_connection(failure: Exception, greeting: bytes) -> None:
+def test_a_backend_may_refuse_a_connection(
+    failure: Exception, greeting: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     """SEED 1.3: connect can refuse with words, and disconnect still follows."""
     store = Hooked()
     store.fail["connect"] = failure
     session = Dialogue(store)
     assert session.greeting == greeting
-    assert session.over
+    assert headlines(caplog) == ([] if isinstance(failure, be.BackendError) else ["connect"])
+    assert session.session.ended == "refused"
     session.close("refused")
     assert store.calls == ["connect", "refused", "disconnect"]
+
+
+def test_who_was_never_greeted_is_not_taken_leave_of() -> None:
+    """SEED 1.3: disconnect follows connect, and nothing else."""
+    store = Hooked()
+    run(Session(store, CLIENT).close("lost"))
+    assert store.calls == []
 
 
 def test_disconnect_is_called_once_however_it_ends(caplog: pytest.LogCaptureFixture) -> None:

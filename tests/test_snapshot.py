@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +34,8 @@ def test_the_numbers_add_up(octets: list[int], marks: list[int], others: dict[in
     for number in marked:
         mail.delete(number)
     expected = list(octets)
+    left = [size for number, size in enumerate(octets, 1) if number not in marked]
+    assert mail.left == (len(left), sum(left))
     for sent in (others, {}):
         mail.resize(sent)
         expected = [sent.get(number, size) for number, size in enumerate(octets, 1)]
@@ -113,6 +117,21 @@ def test_a_maildrop_that_breaks_the_contract_is_refused(mail: list[object], capl
     assert "opening the maildrop" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("mail", "reason"),
+    [
+        ([be.MessageInfo("a b", 2)], "a unique-id must be 1 to 70 characters in 0x21-0x7E: 'a b'"),
+        ([be.MessageInfo("a", 1)], "a size must be an int from 2 to 2**63 - 1: 1 (uid a)"),
+        ([be.MessageInfo("a", 2**63)], "a size must be an int from 2 to 2**63 - 1: 9223372036854775808 (uid a)"),
+        ([be.MessageInfo("a", 2), be.MessageInfo("a", 3)], "two messages have the same unique-id"),
+    ],
+)
+def test_what_is_wrong_with_a_maildrop_is_said(mail: list[be.MessageInfo], reason: str) -> None:
+    """F1, R1939-61: to whoever wrote the backend, in the log."""
+    with pytest.raises(ValueError, match=f"^{re.escape(reason)}$"):
+        run(Snapshot.take(mail, no_checkpoint))
+
+
 def test_a_snapshot_that_fails_in_a_typed_way_gives_the_lock_back() -> None:
     """R1939-24, I9."""
     store = Store()
@@ -123,10 +142,10 @@ def test_a_snapshot_that_fails_in_a_typed_way_gives_the_lock_back() -> None:
 
 def test_the_limits_of_uids_and_sizes_are_allowed() -> None:
     """R1939-61, B3, F8: and nothing is opened to list them."""
-    store = Store([be.MessageInfo("!" * 70, 2), be.MessageInfo("~", 2**40)])
+    store = Store([be.MessageInfo("!" * 70, 2), be.MessageInfo("~", 2**63 - 1)])
     session = Dialogue(store)
     session.login()
-    assert session.ask("STAT") == f"+OK 2 {2**40 + 2}\r\n".encode()
+    assert session.ask("STAT") == f"+OK 2 {2**63 + 1}\r\n".encode()
     assert session.ask("UIDL 1") == b"+OK 1 " + b"!" * 70 + b"\r\n"
     session.ask("UIDL")
     session.ask("LIST")

@@ -144,7 +144,7 @@ class Login:
             if unprepared is None:
                 raise
             user = await self._backend.authenticate(unprepared, client)
-        return Identity(_user_name(user), credentials.authzid)
+        return Identity(_user_name(user))
 
     # --- SASL ------------------------------------------------------------------------------------------------------
 
@@ -196,7 +196,7 @@ class Login:
                             # Counted now: a client that is told why may leave it at that (RFC 7628 section 3.2.3).
                             self.finish(failed=True)
                             self._rejected = True
-                            rejected = Rejected("not accepted")
+                            rejected = Rejected()
                     case _:
                         raise TypeError(f"a mechanism does not yield {type(need).__name__}")
         except StopIteration as done:

@@ -134,5 +134,5 @@ async def _split(
 
 
 def _canonical(header: bytes) -> int:
-    """Octets of a header as sent, counted like those of the whole message it is the beginning of."""
-    return octets_of(header + b"x\n") - len(b"x\r\n")
+    """Octets of a header as sent, with a line behind it so that it counts like the beginning of a whole message."""
+    return octets_of(header + b"x\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from trio_pop3.sansio import (
     NEED_DATA,
     PAUSED,
     Apop,
+    Auth,
     BadCommand,
     Capa,
     Challenge,
@@ -41,7 +44,7 @@ from trio_pop3.sansio import (
     shape_of,
 )
 
-from .dialogue import answer, client, client_logged_in, converse, drain, logged_in, server
+from .dialogue import answer, client, client_logged_in, converse, drain, logged_in, server, tell
 from .strategies import command_streams, cut, cuts
 
 
@@ -151,7 +154,7 @@ def test_a_half_line_at_the_end_is_no_command() -> None:
     connection.send(Ok("fine"))
     assert connection.next_event() == ConnectionClosed()
     assert connection.state is State.TRANSACTION
-    with pytest.raises(LocalProtocolError):
+    with pytest.raises(LocalProtocolError, match=r"^data received after the end of the stream$"):
         connection.receive_data(b"\r\n")
 
 
@@ -210,12 +213,12 @@ def test_a_bad_command_is_not_answered_with_ok_and_a_body_not_with_a_status() ->
     connection = logged_in()
     connection.receive_data(b"XYZZY\r\nLIST\r\n")
     connection.next_event()
-    with pytest.raises(LocalProtocolError):
+    with pytest.raises(LocalProtocolError, match=r"^a bad command is answered with Err$"):
         connection.send(Ok("fine"))
     connection.send(Err("no"))
     connection.next_event()
     connection.send(Ok("fine"))
-    with pytest.raises(LocalProtocolError):
+    with pytest.raises(LocalProtocolError, match=r"^Err cannot be sent inside a body$"):
         connection.send(Err("too late"))
     assert connection.send(EndOfBody()) == b".\r\n"
 
@@ -241,8 +244,24 @@ def test_send_failed_ends_everything() -> None:
 )
 def test_limits_below_the_rfcs_are_refused(options: dict[str, int]) -> None:
     """R2449-01, R2449-03."""
-    with pytest.raises(ValueError, match="at least"):
+    complaint = "max_line must be at least 255 octets (RFC 2449 section 4), not 100"
+    if "max_line" not in options:
+        complaint = "at least: max_dropped as max_line, max_status 512, max_outstanding 1"
+    with pytest.raises(ValueError, match=f"^{re.escape(complaint)}$"):
         Pop3Connection(Role.SERVER, **options)  # type: ignore[arg-type]
+
+
+def test_limits_may_be_as_low_as_that() -> None:
+    """R2449-01, R2449-03: 255 octets of a command, 512 of a status line, one command at a time."""
+    connection = server(max_line=255, max_dropped=255)
+    line = b"USER " + b"u" * 248 + b"\r\n"
+    assert tell(connection, line) == User("u" * 248)
+    connection = client(max_status=512, max_outstanding=1)
+    connection.send(User("a"))
+    with pytest.raises(LocalProtocolError, match=r"^1 commands are under way; read replies first$"):
+        connection.send(Pass(b"b"))
+    assert tell(connection, b"+OK " + b"x" * 506 + b"\r\n") == Ok("x" * 506)
+    connection.send(Pass(b"b"))
 
 
 # --- client role ---------------------------------------------------------------------------------------------------
@@ -309,17 +328,18 @@ def test_commands_sent_ahead_on_a_login_that_fails() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"+OK unasked\r\n", "out of turn"),
-        (b"-ERR idle for too long\r\n", "out of turn"),
-        (b"x" * 5000, "without end"),
-        (b"x" * 5000 + b"\r\n", "without end"),
+        (b"+OK unasked\r\n", "the server spoke out of turn: 'unasked'"),
+        (b"-ERR idle for too long\r\n", "the server spoke out of turn: 'idle for too long'"),
+        (b"+OK " + b"x" * 100 + b"\r\n", f"the server spoke out of turn: '{'x' * 80}'"),
+        (b"x" * 5000, "the server sent a status line without end"),
+        (b"x" * 5000 + b"\r\n", "the server sent a status line without end"),
     ],
 )
 def test_servers_that_leave_the_protocol(data: bytes, message: str) -> None:
     """A12, A13 from the client's side: bounded, and over."""
     connection = client_logged_in()
     connection.receive_data(data)
-    with pytest.raises(RemoteProtocolError, match=message):
+    with pytest.raises(RemoteProtocolError, match=f"^{message}$"):
         connection.next_event()
     assert connection.state is State.ERROR
     assert connection.next_event() is NEED_DATA
@@ -329,6 +349,7 @@ def test_the_end_of_the_stream_for_a_client() -> None:
     connection = client_logged_in()
     connection.receive_data(b"")
     assert connection.next_event() == ConnectionClosed()
+    assert connection.state is State.CLOSED
     for sent, data in ((Retr(1), b"+OK\r\nhalf"), (Stat(), b""), (None, b"half a line")):
         connection = client_logged_in()
         if sent is not None:
@@ -336,7 +357,8 @@ def test_the_end_of_the_stream_for_a_client() -> None:
         connection.receive_data(data or b"")
         if data:
             connection.receive_data(b"")
-        with pytest.raises(RemoteProtocolError, match="closed the connection"):
+        where = "in the middle of a reply" if isinstance(sent, Retr) else "before it had answered"
+        with pytest.raises(RemoteProtocolError, match=f"^the server closed the connection {where}$"):
             drain(connection)
     connection = Pop3Connection(Role.CLIENT)
     connection.receive_data(b"")
@@ -354,14 +376,25 @@ def test_a_refused_client() -> None:
     assert connection.next_event() == ConnectionClosed()
 
 
+def test_what_a_server_says_behind_its_goodbye_is_nothing() -> None:
+    """A13 from the client's side: with the reply to QUIT or after it."""
+    connection = client_logged_in()
+    connection.send(Quit())
+    assert tell(connection, b"+OK bye\r\n+OK and another thing\r\n") == Ok("bye")
+    assert connection.next_event() is NEED_DATA
+    assert tell(connection, b"+OK still here\r\n") is NEED_DATA
+    connection.receive_data(b"")
+    assert connection.next_event() == ConnectionClosed()
+
+
 def test_what_a_client_may_not_send() -> None:
     """R2449-25: also nothing behind QUIT, and no more than it can keep track of."""
-    with pytest.raises(LocalProtocolError, match="not greeted"):
+    with pytest.raises(LocalProtocolError, match=r"^the server has not greeted yet$"):
         Pop3Connection(Role.CLIENT).send(Capa())
     connection = client_logged_in(max_outstanding=2)
     with pytest.raises(LocalProtocolError, match="does not send Ok"):
         connection.send(Ok("x"))
-    with pytest.raises(LocalProtocolError, match="not valid here"):
+    with pytest.raises(LocalProtocolError, match=r"^User is not valid here \(state transaction\)$"):
         connection.send(User("a"))
     connection.send(Noop())
     connection.send(Quit())
@@ -370,8 +403,17 @@ def test_what_a_client_may_not_send() -> None:
     connection = client_logged_in(max_outstanding=2)
     connection.send(Noop())
     connection.send(Noop())
-    with pytest.raises(LocalProtocolError, match="under way"):
+    with pytest.raises(LocalProtocolError, match=r"^2 commands are under way; read replies first$"):
         connection.send(Noop())
+    connection = client_logged_in()
+    for _ in range(1024):
+        connection.send(Noop())
+    with pytest.raises(LocalProtocolError, match=r"^1024 commands are under way; read replies first$"):
+        connection.send(Noop())
+    connection = client()
+    connection.send(Auth("PLAIN"))
+    with pytest.raises(LocalProtocolError, match=r"^Auth is to be answered first$"):
+        connection.send(Stat())
 
 
 def test_a_lenient_client() -> None:
@@ -380,6 +422,13 @@ def test_a_lenient_client() -> None:
     connection.send(Retr(1))
     connection.receive_data(b"+OK\r\na\r\n.\n")
     assert drain(connection) == [Ok(""), Data(b"a\r\n"), EndOfBody()]
+    connection = client_logged_in()
+    connection.send(Retr(1))
+    connection.receive_data(b"+OK\r\na\r\n.\n")
+    assert connection.next_event() == Ok("")
+    assert connection.in_body
+    connection.receive_data(b"b\r\n.\r\n")
+    assert drain(connection) == [Data(b"a\r\n\nb\r\n"), EndOfBody()]
 
 
 # --- both roles on one wire ----------------------------------------------------------------------------------------

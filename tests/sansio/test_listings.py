@@ -21,6 +21,7 @@ from trio_pop3.sansio.listings import parse_capabilities, parse_numbers, parse_u
         ("02 007", (2, 7)),
         (" 2  320 ", (2, 320)),
         ("0 0", (0, 0)),
+        ("2 320 octets, and as many more words as a server may like", (2, 320)),
     ],
 )
 def test_numbers(line: str, numbers: tuple[int, int]) -> None:
@@ -33,6 +34,15 @@ def test_what_are_no_numbers(line: str) -> None:
     """C3: nothing that `int` would take beyond ASCII digits."""
     with pytest.raises(RemoteProtocolError):
         parse_numbers(line)
+
+
+@pytest.mark.parametrize(("words", "what"), [("1 x", "a number"), ("1 \u00e4", "a unique-id"), ("", "a unique-id")])
+def test_what_was_got_instead_is_quoted_within_reason(words: str, what: str) -> None:
+    """A12, A13: the first 80 characters of the line."""
+    line = f"{words} {'x' * 100}" if words else ""
+    with pytest.raises(RemoteProtocolError) as failure:
+        (parse_numbers if what == "a number" else parse_unique_id)(line)
+    assert str(failure.value) == f"expected {what}, got {line[:80]!r}"
 
 
 def test_unique_ids() -> None:

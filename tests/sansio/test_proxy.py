@@ -146,6 +146,7 @@ def test_v1(line: bytes, header: ProxyHeader) -> None:
         (b"PROXY UNKNOWN a\r\r\n", "CR or LF alone"),
         (b"PROXY UNKNOWN " + b"x" * 92 + b"\r\n", "line too long"),
         (b"PROXY UNKNOWN " + b"x" * 92, "line too long"),
+        (b"PROXY TCP4 192.0.2.1 x", "neither address nor port"),
     ],
 )
 def test_v1_refused(line: bytes, reason: str) -> None:
@@ -251,7 +252,7 @@ def test_vectors() -> None:
     """What is not known is skipped, and may come twice."""
     vectors = [
         (ALPN, b"pop3"), (NOOP, b""), (NOOP, b"xyz"), (0xE0, b"custom"), (0xE0, b"again"), (NETNS, b"blue"),
-        (AUTHORITY, "m\u00e4il.example".encode()), (UNIQUE_ID, b"\0" * 128),
+        (0xE1, b"x" * 300), (AUTHORITY, "m\u00e4il.example".encode()), (UNIQUE_ID, b"\0" * 128),
         ssl(1, 0, (VERSION, b"TLSv1.3"), (CIPHER, b"TLS_AES_256_GCM_SHA384"), (SIG_ALG, b"RSA"), (SIG_ALG, b"x")),
     ]  # fmt: skip
     expected = ProxyHeader(

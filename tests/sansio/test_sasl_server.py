@@ -115,8 +115,10 @@ def test_a_cancel_is_answered_with_an_error_always() -> None:
     connection = authenticating()
     assert tell(connection, b"*\r\n") == SaslCancel()
     for wrong in (Ok("fine"), Challenge(b""), Data(b""), EndOfBody()):
-        with pytest.raises(LocalProtocolError):
+        with pytest.raises(LocalProtocolError) as failure:
             connection.send(wrong)
+        let_in = "a cancelled authentication is answered with Err"
+        assert (str(failure.value) == let_in) is isinstance(wrong, Ok)
         assert connection.reply_owed
     assert connection.send(Err("cancelled")) == b"-ERR cancelled\r\n"
     assert connection.state is A

@@ -259,7 +259,7 @@ def test_octets_between_ok_and_tls_are_an_attack(injected: bytes, places: list[i
             events += drain(connection)
     assert events == [Ok("go")]
     assert connection.next_event() is PAUSED
-    with pytest.raises(RemoteProtocolError, match="in clear before TLS"):
+    with pytest.raises(RemoteProtocolError, match=r"^the server sent more in clear before TLS began$"):
         connection.tls_started()
     assert connection.state is State.ERROR
     assert connection.unread == 0

@@ -76,6 +76,15 @@ def test_a_status_line_is_one_line_of_at_most_512_octets(text: str, code: Respon
     assert read_status(line[:-2]).code is code
 
 
+def test_a_status_line_is_clipped_to_512_octets_and_not_before() -> None:
+    """R1939-06, A12."""
+    whole = b"+OK " + b"x" * 506 + b"\r\n"
+    assert len(whole) == 512
+    for octets in (506, 507, 508, 600):
+        assert write_status(Ok("x" * octets)) == whole
+    assert write_status(Ok("x" * 505)) == b"+OK " + b"x" * 505 + b"\r\n"
+
+
 @pytest.mark.parametrize("pad", range(4))
 def test_a_clipped_line_ends_at_a_character(pad: int) -> None:
     """R1939-06."""

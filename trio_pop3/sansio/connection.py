@@ -196,7 +196,7 @@ class Pop3Connection:
     def _read_reply(self) -> ev.Event | Signal:
         if self._decoder is not None:
             return self._read_body(self._decoder)
-        if self.state in _OVER and not self._outstanding:
+        if self.state in _OVER:
             return ev.ConnectionClosed() if self._eof else NEED_DATA
         if self.state is State.TLS_PENDING:
             return PAUSED
