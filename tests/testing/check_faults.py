@@ -165,7 +165,7 @@ def _no_number(data: bytearray) -> bytes | None:
     """Everything that came in one segment is one command."""
     if not data:
         return None
-    line = bytes(data).removesuffix(b"\r\n")
+    line = bytes(data).partition(b"\r\n")[0]
     data.clear()
     return line
 

@@ -259,7 +259,7 @@ class _Handler(socketserver.BaseRequestHandler):
         data = bytearray()
         while not talk.closing:
             received = self.stream.recv(65536)
-            if fault.waits_for_end and received and self._ends_now():
+            if fault.waits_for_end and received.count(b"\r\n") > 2 and self._ends_now():
                 return
             if not received:
                 rest = bytes(data)

@@ -131,6 +131,7 @@ def test_fails_on_a_server_that_is_not(number: str, certificates: Certificates) 
     assert outcomes[number].verdict is verdict, (outcomes[number].sentence, outcomes[number].dialogue)
     assert outcomes[number].sentence
     assert not outcomes[number].sentence.endswith(".")
+    assert "makes no sense" not in outcomes[number].sentence
     for outcome in report.outcomes:
         assert PASSWORD not in outcome.dialogue + outcome.sentence
     found = [outcome for outcome in report.outcomes if outcome.verdict in (Verdict.FAILED, Verdict.WARNED)]

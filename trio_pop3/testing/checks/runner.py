@@ -70,14 +70,26 @@ def _made(check: Check, target: Target) -> Outcome:
         check.run(target)
     except Skip as reason:
         verdict, sentence = Verdict.SKIPPED, str(reason)
-    except (AssertionError, OSError, ServerRejected) as failure:
+    except (AssertionError, OSError, ServerRejected, ValueError, LookupError) as failure:
         verdict = Verdict.FAILED if check.level is Level.MUST else Verdict.WARNED
-        sentence = f"the connection failed: {failure}" if isinstance(failure, OSError) else str(failure)
+        sentence = _told(failure)
+    except BaseException:
+        target.end(orderly=False)
+        raise
     dialogue = target.dialogue(_MOST_LINES, failed=verdict in (Verdict.FAILED, Verdict.WARNED))
     target.end(orderly=verdict in (Verdict.PASSED, Verdict.SKIPPED))
     if DESTRUCTIVE in check.needs:
         target.changed()
     return Outcome(check, verdict, target.conceal(sentence), dialogue, time.monotonic() - began)
+
+
+def _told(failure: Exception) -> str:
+    if isinstance(failure, OSError):
+        return f"the connection failed: {failure}"
+    if isinstance(failure, (ValueError, LookupError)):
+        # Nobody can foresee everything that a server may say where a number was due.
+        return f"a reply makes no sense: {failure!r}"
+    return str(failure)
 
 
 def _check_needs(check: Check, target: Target) -> None:

@@ -9,7 +9,6 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, TypeAlias
 
@@ -17,6 +16,7 @@ from ..talk import Reply, Talk
 from ..transcript import Entry, Transcript, escape
 from ..wire import SocketWire
 from .base import accepted, expect, in_step
+from .mail import Mail, mail_seen
 from .settings import Account as Account
 from .settings import BehindStls as BehindStls
 from .settings import Encryption as Encryption
@@ -35,27 +35,8 @@ _MAY_REMOVE: Final = re.compile(rb"(?im)^[ \t]*(?:retr|dele)\b")
 _LOGIN_PATIENCE: Final = 3
 # Seconds between attempts to log in while a session that was dropped still holds the lock.
 _PATIENCE: Final = (0.02, 0.05, 0.1, 0.3, 0.5, 1.0, 2.0)
-# What is looked at of a large maildrop.
-_MOST_MESSAGES: Final = 12
-_MOST_OCTETS: Final = 256 * 1024
-
 
 Capabilities: TypeAlias = Mapping[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Mail:
-    """What is in the maildrop: message number -> octets, and -> uid where there is UIDL."""
-
-    sizes: Mapping[int, int]
-    uids: Mapping[int, bytes] | None
-
-    @property
-    def some(self) -> list[int]:
-        """Numbers of messages to look at: all, or of a large maildrop the last one and small ones."""
-        small = sorted((size, number) for number, size in self.sizes.items() if size <= _MOST_OCTETS)
-        numbers = {number for _, number in small[: _MOST_MESSAGES - 2]} | {number for _, number in small[-2:]}
-        return sorted(numbers)
 
 
 class CheckedTalk(Talk):
@@ -399,25 +380,6 @@ class Target:
     def changed(self) -> None:
         """The maildrop is not what it was."""
         self._mail = None
-
-
-def mail_seen(talk: Talk) -> Mail:
-    """What LIST and UIDL say in this session."""
-    sizes = scan(accepted(talk, b"LIST", multiline=True))
-    uids = talk.ask(b"UIDL", multiline=True)
-    return Mail(
-        {number: int(size) if size.isdigit() else -1 for number, size in sizes.items()}, scan(uids) if uids.ok else None
-    )
-
-
-def scan(reply: Reply) -> dict[int, bytes]:
-    """A listing: number -> what stands behind it."""
-    listing: dict[int, bytes] = {}
-    for line in reply.lines or ():
-        number, space, rest = line.partition(b" ")
-        expect(number.isdigit() and space, f'a line of a listing is not a number, a space and more: "{escape(line)}"')
-        listing[int(number)] = rest.partition(b" ")[0]
-    return listing
 
 
 def capabilities_of(talk: Talk) -> Capabilities | None:

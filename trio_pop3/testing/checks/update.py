@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from .authorization import other
-from .base import Group, Level, Skip, accepted, all_refused, expect, in_step, named, refused, says_goodbye
+from .base import Group, Level, Skip, accepted, all_refused, expect, in_step, refused, says_goodbye
+from .mail import Mail, mail_seen, same_messages, same_session
 from .needs import DESTRUCTIVE, SECOND, messages, works
-from .target import CheckedTalk, Mail, Target, mail_seen
+from .target import CheckedTalk, Target
 
 UPDATE: Final = Group("Deleting mail")
 MUST, SHOULD = Level.MUST, Level.SHOULD
@@ -24,39 +25,39 @@ def quit_after_login(target: Target) -> None:
 
 @UPDATE("502", "a session that marked nothing leaves everything as it was", MUST, "RFC 1939 section 6", "R1939-50")
 def nothing_marked(target: Target) -> None:
-    before = target.mail
+    before = target.mail.contents
     talk = target.login()
     mail_seen(talk)
     says_goodbye(talk)
-    _same(before, _found(target))
+    same_messages(before, _found(target))
 
 
 @UPDATE("503", "every session begins with no message marked", MUST, "RFC 1939 section 4", "R1939-22", "R1939-44",
         needs=ONE)  # fmt: skip
 def nothing_marked_at_first(target: Target) -> None:
-    before = target.mail
+    before = target.mail.contents
     talk = target.login()
     accepted(talk, b"DELE 1")
     _hang_up(target, talk)
-    _same(before, _found(target))
+    same_messages(before, _found(target))
 
 
 @UPDATE("504", "a message that is marked is not listed, and the others keep their numbers", MUST,
         "RFC 1939 section 5", "R1939-28", "R1939-38", "R1939-64", needs=TWO)  # fmt: skip
 def marked_is_not_listed(target: Target) -> None:
     """A-18, C1, C2."""
-    before = target.mail
     talk = target.login()
+    before = mail_seen(talk)
     accepted(talk, b"DELE 1")
-    _same(_without(before, 1), mail_seen(talk))
+    same_session(before.without(1), mail_seen(talk))
 
 
 @UPDATE("505", "a message that is marked counts for nothing in STAT", MUST, "RFC 1939 section 5", "R1939-32",
         needs=ONE)  # fmt: skip
 def marked_is_not_counted(target: Target) -> None:
     """A-18, B2."""
-    size = target.mail.sizes[1]
     talk = target.login()
+    size = mail_seen(talk).sizes[1]
     count, octets = in_step(talk)
     accepted(talk, b"DELE 1")
     expect(in_step(talk) == (count - 1, octets - size), "STAT is not less by that message")
@@ -96,12 +97,12 @@ def no_such_message(target: Target) -> None:
 @UPDATE("509", "RSET unmarks every message", MUST, "RFC 1939 section 5", "R1939-47", needs=TWO)
 def rset_unmarks(target: Target) -> None:
     """E4."""
-    before = target.mail
     talk = target.login()
+    before = mail_seen(talk)
     for number in (1, len(before.sizes)):
         accepted(talk, b"DELE %d" % number)
     accepted(talk, b"RSET")
-    _same(before, mail_seen(talk))
+    same_session(before, mail_seen(talk))
     accepted(talk, b"LIST 1")
 
 
@@ -121,46 +122,46 @@ def all_marked(target: Target) -> None:
         needs=ONE)  # fmt: skip
 def lost_connection(target: Target) -> None:
     """E1."""
-    before = target.mail
+    before = target.mail.contents
     talk = target.login()
-    for number in before.sizes:
+    for number in target.mail.sizes:
         accepted(talk, b"DELE %d" % number)
     _hang_up(target, talk)
-    _same(before, _found(target))
+    same_messages(before, _found(target))
 
 
 @UPDATE("512", "QUIT without its line end, and then the end, deletes nothing", MUST, "RFC 1939 section 6",
         "R1939-51", "R1939-04", needs=ONE)  # fmt: skip
 def half_a_quit(target: Target) -> None:
     """A-33."""
-    before = target.mail
+    before = target.mail.contents
     talk = target.login()
     accepted(talk, b"DELE 1")
     talk.send_octets(b"QUIT")
     _hang_up(target, talk)
-    _same(before, _found(target))
+    same_messages(before, _found(target))
 
 
 @UPDATE("513", "QUIT with an argument is refused and deletes nothing", MUST, "RFC 1939 section 6",
         "R1939-13", "R1939-51", needs=ONE)  # fmt: skip
 def quit_with_argument(target: Target) -> None:
     """D1, A-08."""
-    before = target.mail
+    before = target.mail.contents
     talk = target.login()
     accepted(talk, b"DELE 1")
     refused(talk, b"QUIT x")
     _hang_up(target, talk)
-    _same(before, _found(target))
+    same_messages(before, _found(target))
 
 
 @UPDATE("514", "QUIT after RSET deletes nothing", MUST, "RFC 1939 section 6", "R1939-47", "R1939-50", needs=ONE)
 def quit_after_rset(target: Target) -> None:
-    before = target.mail
+    before = target.mail.contents
     talk = target.login()
     accepted(talk, b"DELE 1")
     accepted(talk, b"RSET")
     says_goodbye(talk)
-    _same(before, _found(target))
+    same_messages(before, _found(target))
 
 
 @UPDATE("515", "RETR alone deletes nothing at QUIT, unless the server announces EXPIRE", MUST, "RFC 1939 section 6",
@@ -169,23 +170,22 @@ def reading_is_not_deleting(target: Target) -> None:
     """E9."""
     if "EXPIRE" in {*(target.capabilities or ()), *(target.capabilities_inside or ())}:
         raise Skip("EXPIRE is announced")
-    before = target.mail
+    before = target.mail.contents
     talk = target.login()
     accepted(talk, b"RETR 1", multiline=True)
     says_goodbye(talk)
-    _same(before, _found(target))
+    same_messages(before, _found(target))
 
 
 @UPDATE("516", "QUIT deletes the messages that were marked, and no other", MUST, "RFC 1939 section 6",
         "R1939-49", "R1939-50", "R1939-52", needs=THREE)  # fmt: skip
 def deletes_what_is_marked(target: Target) -> None:
     """E2, E5, E10."""
-    before = target.mail
+    before = target.mail.without(2).contents
     talk = target.login()
     accepted(talk, b"DELE 2")
     says_goodbye(talk)
-    left = [size for number, size in before.sizes.items() if number != 2]
-    expect(list(_found(target).sizes.values()) == left, "what is left is not what was not marked")
+    same_messages(before, _found(target))
 
 
 @UPDATE("517", "uids of the messages that stay are what they were, and no gone one is used again", MUST,
@@ -205,12 +205,12 @@ def uids_stay(target: Target) -> None:
 def maildrops_are_apart(target: Target) -> None:
     """C7 of clients."""
     talk = target.login(other(target))
-    before = mail_seen(talk)
+    before = mail_seen(talk).contents
     talk.leave()
     talk = target.login()
     accepted(talk, b"DELE 1")
     says_goodbye(talk)
-    _same(before, mail_seen(target.login(other(target))))
+    same_messages(before, mail_seen(target.login(other(target))))
 
 
 @UPDATE("519", "a session that deletes takes no message from one that is on", MUST, "RFC 1939 section 4",
@@ -234,19 +234,3 @@ def _hang_up(target: Target, talk: CheckedTalk) -> None:
 
 def _found(target: Target) -> Mail:
     return mail_seen(target.login())
-
-
-def _without(mail: Mail, number: int) -> Mail:
-    sizes = {key: value for key, value in mail.sizes.items() if key != number}
-    uids = None if mail.uids is None else {key: value for key, value in mail.uids.items() if key != number}
-    return Mail(sizes, uids)
-
-
-def _same(before: Mail, after: Mail) -> None:
-    expect(before.sizes == after.sizes, f"LIST has {_told(after)}, and not {_told(before)}")
-    expect(before.uids == after.uids, "LIST is right, but UIDL is not")
-
-
-def _told(mail: Mail) -> str:
-    numbers = ", ".join(map(str, list(mail.sizes)[:10]))
-    return named(numbers.encode()) if numbers else "nothing"
