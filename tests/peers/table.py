@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from . import PEERS
 
-# Courier takes seconds to answer a wrong password.
-_MORE: Final = {"courier": ("--no-wrong-passwords",)}
+# Courier takes seconds to answer a wrong password, and asks for ten between logins, without insisting.
+_MORE: Final = {"courier": ("--no-wrong-passwords", "--ignore-login-delay")}
 # How a server reads lines that are far too long is for its own people to hear first.
 _LEFT_OUT: Final = frozenset({"816"})
 _SAYS: Final = {"passed": "holds", "failed": "**no**", "warned": "no", "skipped": "-"}

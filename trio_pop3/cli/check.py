@@ -30,7 +30,7 @@ from ..testing.checks import (
 from ..testing.checks.files import as_json, as_junit
 from ..testing.checks.properties import PROPERTY_CHECK, property_run
 from ..testing.checks.table import Progress, headline, listing, table
-from .failure import Failure, reason, say
+from .failure import Failure, complain, reason, say
 
 _PASSWORD: Final = "TRIO_POP3_PASSWORD"
 _UNUSABLE: Final = frozenset("\r\n\0")
@@ -79,6 +79,9 @@ def add_to(commands: Any) -> None:
     )  # fmt: skip
     what.add_argument("--seed", metavar="N", type=int, help="of the dialogues, to have the same ones again")
     what.add_argument("--max-examples", metavar="N", type=int, default=50, help="how many dialogues, 0 for none (50)")
+    what.add_argument(
+        "--ignore-login-delay", action="store_true", help="log in sooner than a server asks for with LOGIN-DELAY"
+    )
     what.add_argument("--timeout", metavar="SECONDS", type=float, default=10.0, help="to wait for a reply (10)")
     shown = parser.add_argument_group("what is shown")
     shown.add_argument("--verbose", action="store_true", help="every dialogue, not only where a check fails")
@@ -111,7 +114,7 @@ def _made(settings: Settings, checks: list[Check], seed: int, max_examples: int)
         checks.remove(PROPERTY_CHECK)
     progress = Progress(sys.stderr, len(checks) + properties) if _is_terminal(sys.stderr) else None
     try:
-        report = run_checks(settings, checks, watch=progress or _unseen)
+        report = run_checks(settings, checks, watch=progress or _remark)
         if not properties:
             return report
         if progress:
@@ -179,6 +182,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         tls=_context(arguments),
         timeout=arguments.timeout,
         destructive=arguments.destructive,
+        waits=not arguments.ignore_login_delay,
         guesses=not arguments.no_wrong_passwords,
         reset=None if arguments.reset is None else _resetting(arguments.reset),
         profile=Profile[arguments.profile.upper()],
@@ -266,8 +270,10 @@ def _write(path: str, data: bytes) -> None:
         raise Failure(f"{path}: {reason(failure)}", 2) from None
 
 
-def _unseen(event: Check | Outcome) -> None:
-    """Nobody watches."""
+def _remark(event: Check | Outcome | str) -> None:
+    """Where there is no terminal, only what a person has to know."""
+    if isinstance(event, str):
+        complain(event)
 
 
 def _is_terminal(stream: Any) -> bool:

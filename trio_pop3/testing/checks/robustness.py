@@ -197,7 +197,7 @@ def nothing_behind_quit(target: Target) -> None:
         talk.expect_end()
 
 
-@ROBUSTNESS("821", "a line without its end is no command when the client stops sending", MUST, "RFC 1939 section 3",
+@ROBUSTNESS("821", "a line without its end is no command when the client stops sending", SHOULD, "RFC 1939 section 3",
             "R1939-04", needs=(IN_CLEAR,))  # fmt: skip
 def half_a_line(target: Target) -> None:
     """A-33."""

@@ -38,15 +38,20 @@ class Report:
 
 
 def run_checks(
-    settings: Settings, checks: Sequence[Check], *, watch: Callable[[Check | Outcome], None] = lambda event: None
+    settings: Settings, checks: Sequence[Check], *, watch: Callable[[Check | Outcome | str], None] = lambda event: None
 ) -> Report:
-    """Make these checks against a server. `watch` is called with each before it is made, and with its outcome.
+    """Make these checks against a server. `watch` is called with each before it is made, with its outcome, and with
+    what a person should know meanwhile.
 
     Raises NoTarget if there is no server, or none that lets us in, and whatever `settings.reset` raises.
     """
     began = time.monotonic()
     target = Target(settings)
     greeting = target.reach()
+    if target.login_delay:
+        watch(
+            f"the server asks for {target.login_delay} s between logins, so this takes long: see --ignore-login-delay"
+        )
     outcomes: dict[str, Outcome] = {}
     for check in sorted(checks, key=lambda check: GUESSES in check.needs):
         watch(check)

@@ -59,6 +59,7 @@ class Settings:
     encryption, tls: when TLS begins, and what to check the server's certificate with.
     timeout: seconds to wait for a reply that is due.
     destructive: whether messages may be deleted; reset: brings the maildrop back to what it was, or None.
+    waits: whether to leave as much time between logins as the server asks for with LOGIN-DELAY.
     guesses: whether wrong passwords may be sent, about twenty in all.
     profile: STRICT demands what the strict profile of this package does where the RFCs leave a choice.
     """
@@ -71,6 +72,7 @@ class Settings:
     tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
     timeout: float = 10.0
     destructive: bool = False
+    waits: bool = True
     guesses: bool = True
     reset: Callable[[], None] | None = None
     profile: Profile = Profile.DEFAULT

@@ -77,8 +77,10 @@ class Progress:
         self._total = total
         self._made = 0
 
-    def __call__(self, event: Check | Outcome) -> None:
-        if isinstance(event, Check):
+    def __call__(self, event: Check | Outcome | str) -> None:
+        if isinstance(event, str):
+            self._show(f"{event}\n")
+        elif isinstance(event, Check):
             self._made += 1
             self._show(f"[{self._made}/{self._total}] {event.number} {event.title}"[:78])
 

@@ -342,7 +342,9 @@ class Target:
 
     @cached_property
     def login_delay(self) -> int:
-        """Seconds between logins that the server asks for; 0 for none."""
+        """Seconds between logins that the server asks for; 0 for none, or if nobody is to wait."""
+        if not self.settings.waits:
+            return 0
         words = (self.capabilities or {}).get("LOGIN-DELAY", ())
         return int(words[0]) if words and words[0].isdecimal() else 0
 
