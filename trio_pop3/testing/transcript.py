@@ -50,8 +50,8 @@ class Transcript:
     Python, `\{x*600}` is 600 times x. Consecutive lines of a client were sent in one piece. Lines that begin with `#`
     are remarks.
 
-    hide: octets -> a name of lower-case letters, printed as `\{name}` in their place: passwords. What the end of a line or
-    a turn cuts in two is not found.
+    hide: octets -> a name of lower-case letters, printed as `\{name}` in their place: passwords. What the end of a line
+    or of a turn cuts in two is not found.
     """
 
     entries: list[Entry] = field(default_factory=list, repr=False)  # with all that is hidden when it is printed
