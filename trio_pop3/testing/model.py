@@ -412,11 +412,7 @@ class ModelSession:
         return self._about(word, lambda number: self._body(self.snapshot[number - 1].top(lines)))
 
     def _dele(self, word: bytes) -> Expected:
-        def then(ok: bool) -> None:
-            if ok:
-                self.marks.add(int(word))
-
-        return self._about(word, lambda number: Expected(True, then))
+        return self._about(word, lambda number: Expected(True, lambda ok: self.marks.add(number)))
 
     def _noop(self) -> Expected:
         return Expected(True, _nothing)
