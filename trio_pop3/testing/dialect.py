@@ -24,7 +24,8 @@ class Dialect:
     keeps_user: bool | None = None  # USER is still good after another command, so that PASS may follow
     more_in_listings: bool = True  # words behind the size of LIST and the total of STAT (RFC 1939 section 5)
     may_close: bool = True  # a line that is refused may be the last
-    most_octets: int = 255  # of a command line with its CRLF: longer ones are refused
+    longer_lines: bool | None = None  # a command line of more than `most_octets`, its CRLF included
+    most_octets: int = 255
     verbs: frozenset[str] = _MINIMAL_VERBS
     mechanisms: tuple[str, ...] = ()  # of which PLAIN can be followed; what `AUTH` alone lists
     languages: tuple[tuple[str, str], ...] = ()  # tag and description; the first is the server's own
@@ -50,6 +51,7 @@ DEFAULT: Final = Dialect(
     keeps_user=False,
     more_in_listings=False,
     may_close=False,
+    longer_lines=False,
     most_octets=512,
     verbs=_MINIMAL_VERBS | _MORE_VERBS,
     mechanisms=("SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"),

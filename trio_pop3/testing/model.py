@@ -115,7 +115,7 @@ class Expected(NamedTuple):
 class _Parsed(NamedTuple):
     verb: str
     words: list[bytes]
-    ok: bool | None  # by its form alone
+    sure: bool  # whether its form alone leaves no room for -ERR
 
 
 @dataclass(slots=True, eq=False)
@@ -135,7 +135,6 @@ class ModelSession:
     maildrop: ModelMaildrop | None = None
     snapshot: list[Message] = field(default_factory=list)
     marks: set[int] = field(default_factory=set)
-    language: str = ""
 
     # --- a line ----------------------------------------------------------------------------------------------------
 
@@ -151,7 +150,7 @@ class ModelSession:
         expected: Expected = getattr(self, f"_{parsed.verb.lower()}")(*parsed.words)
         if parsed.verb not in ("PASS", *_ANYWHERE, "UTF8"):
             expected = self._forgetting(expected)
-        return self._either(expected) if parsed.ok is None else expected
+        return expected if parsed.sure or expected.challenge else self._either(expected)
 
     def gone(self) -> None:
         """The connection is over, however: nothing is removed by that."""
@@ -163,11 +162,13 @@ class ModelSession:
         """Verb and words; None for a line that must be refused for its form."""
         first, space, rest = line.partition(b" ")
         verb = first.upper().decode("latin-1")
-        if verb == "PASS":
-            return _Parsed(verb, [rest], ok=True) if rest and b"\0" not in rest and b"\r" not in rest else None
         verdicts: list[bool | None] = [True]
-        if len(line) + 2 > self.dialect.most_octets and not self._long_allowed(verb):
-            return None
+        # A line of AUTH is as long as its mechanism needs (RFC 5034 section 4).
+        if len(line) + 2 > self.dialect.most_octets and not (verb == "AUTH" and self.state == "authorization"):
+            verdicts.append(self.dialect.longer_lines)
+        if verb == "PASS":
+            verdicts.append(bool(rest) and b"\0" not in rest and b"\r" not in rest)
+            return _parsed(verb, [rest], verdicts)
         stripped = rest.rstrip(b" ")
         if space and (stripped != rest or not rest):
             verdicts.append(self.dialect.trailing_spaces)
@@ -183,12 +184,7 @@ class ModelSession:
         if len(words) > most:
             verdicts.append(self.dialect.extra_words)
             words = words[:most]
-        verdicts += self._judge_words(verb, words)
-        ok = False if False in verdicts else None if None in verdicts else True
-        return None if ok is False else _Parsed(verb, words, ok)
-
-    def _long_allowed(self, verb: str) -> bool:
-        return verb == "AUTH" and self.state in ("authorization", "user given")
+        return _parsed(verb, words, [*verdicts, *self._judge_words(verb, words)])
 
     def _judge_words(self, verb: str, words: Sequence[bytes]) -> list[bool | None]:
         if verb in _NUMBERED:
@@ -203,6 +199,8 @@ class ModelSession:
             good = not re.search(rb"[\x00-\x20\x7f]", name) and _utf8(name)
             digest = verb == "USER" or re.fullmatch(rb"[0-9A-Fa-f]{32}", words[1]) is not None
             return [good and digest]
+        if verb == "UTF8" and self.state == "transaction":
+            return [self.dialect.late_utf8]
         if verb == "XCLIENT":
             return [all(_ATTRIBUTE.fullmatch(word) is not None for word in words)]
         if verb == "LANG" and words:
@@ -215,11 +213,11 @@ class ModelSession:
     def _in_place(self, parsed: _Parsed) -> bool:
         verb = parsed.verb
         if self.state == "transaction":
-            return verb in _TRANSACTION | _ANYWHERE | {"QUIT"} or (verb == "UTF8" and self.dialect.late_utf8 is True)
+            return verb in _TRANSACTION | _ANYWHERE | {"QUIT", "UTF8"}
         if verb == "PASS":
             return self.user is not None
         if verb in ("USER", "APOP") and self.user is not None and not self.doubt:
-            return self.dialect.keeps_user is None and verb == "USER"
+            return self.dialect.keeps_user is not False and verb == "USER"
         return verb not in _TRANSACTION
 
     def _either(self, expected: Expected) -> Expected:
@@ -243,13 +241,12 @@ class ModelSession:
         """PASS must follow USER directly; not every server insists."""
         if self.dialect.keeps_user is None:
             self.doubt = self.user is not None
-        else:
+        elif not self.dialect.keeps_user:
             self.user = None
 
     def _forgetting(self, expected: Expected) -> Expected:
         def then(ok: bool) -> None:
-            if not (self.state == "authorization" and self.user is None):
-                self._forget()
+            self._forget()
             expected.then(ok)
 
         return expected._replace(then=then)
@@ -353,12 +350,7 @@ class ModelSession:
         wanted = tag.decode().lower()
         own = next(iter(languages), "")
         found = own if wanted == "*" else next((name for name in languages if wanted.split("-")[0] == name), None)
-
-        def then(ok: bool) -> None:
-            if ok:
-                self.language = found or ""
-
-        return Expected(found is not None, then, text=(found or "").encode(), more=True)
+        return Expected(found is not None, _nothing, text=(found or "").encode(), more=True)
 
     def _quit(self) -> Expected:
         maildrop = self.maildrop
@@ -371,8 +363,7 @@ class ModelSession:
             elif maildrop is not None:
                 maildrop.doubtful += marked
 
-        fails = self.state == "transaction" and self.commit_may_fail()
-        return Expected((None if self.marks else True) if fails else True, then)
+        return Expected(None if self.marks and self.commit_may_fail() else True, then)
 
     # --- TRANSACTION -----------------------------------------------------------------------------------------------
 
@@ -421,11 +412,7 @@ class ModelSession:
         return self._about(word, lambda number: self._body(self.snapshot[number - 1].top(lines)))
 
     def _dele(self, word: bytes) -> Expected:
-        def then(ok: bool) -> None:
-            if ok:
-                self.marks.add(int(word))
-
-        return self._about(word, lambda number: Expected(True, then))
+        return self._about(word, lambda number: Expected(True, lambda ok: self.marks.add(number)))
 
     def _noop(self) -> Expected:
         return Expected(True, _nothing)
@@ -445,6 +432,10 @@ class ModelSession:
 
     def _body(self, lines: tuple[bytes, ...]) -> Expected:
         return Expected(True, _nothing, lines=lines, multiline=True)
+
+
+def _parsed(verb: str, words: list[bytes], verdicts: Sequence[bool | None]) -> _Parsed | None:
+    return None if False in verdicts else _Parsed(verb, words, None not in verdicts)
 
 
 def _nothing(ok: bool) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
@@ -13,13 +13,14 @@ import trio
 T = TypeVar("T")
 
 
-class Portal(AbstractContextManager["Portal"]):
+class Portal(contextlib.AbstractContextManager["Portal"]):
     """A trio loop in a thread of its own.
 
         with Portal() as portal:
             portal.run(async_function, argument)
 
-    Leaving the block cancels everything that was started in it and waits until it is gone.
+    Leaving the block cancels everything that was started in it and waits until it is gone. What a task that was
+    started has raised is raised there, as an exception group; until then `run` raises trio.RunFinishedError.
     """
 
     def __init__(self) -> None:
@@ -35,9 +36,10 @@ class Portal(AbstractContextManager["Portal"]):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        trio.from_thread.run_sync(self._nursery.cancel_scope.cancel, trio_token=self._token)
+        with contextlib.suppress(trio.RunFinishedError):  # a task has failed, and taken the loop with it
+            trio.from_thread.run_sync(self._nursery.cancel_scope.cancel, trio_token=self._token)
         self._thread.join()
-        if self._failure is not None and value is None:
+        if self._failure is not None:
             raise self._failure
 
     def run(self, work: Callable[..., Awaitable[T]], *arguments: Any) -> T:

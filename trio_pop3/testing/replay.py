@@ -11,6 +11,7 @@ from .wire import Wire
 
 # A line that ends so is good whatever stands in its place.
 _AND_SO_ON: Final = b" ..."
+_MOST_SHOWN: Final = 200
 
 
 def replay(
@@ -80,12 +81,16 @@ class _Replayed:
     def _expect(self, line: bytes) -> None:
         end = b"\r\n" if line.endswith(b"\r\n") else b""
         while len(self._buffer) < len(line) if not end else end not in self._buffer:
-            must(self._receive(), f"the server closed where {escape(line)} was due")
+            must(self._receive(), f"the server closed where {self._shown(line)} was due")
         size = self._buffer.index(end) + 2 if end else len(line)
         got, self._buffer = self._buffer[:size], self._buffer[size:]
         begins = line.removesuffix(end).removesuffix(_AND_SO_ON)
         good = got == line or (line.removesuffix(end).endswith(_AND_SO_ON) and got.startswith(begins))
-        must(good, f"the server says {escape(got[:200])} where {escape(line[:200])} was due")
+        must(good, f"the server says {self._shown(got)} where {self._shown(line)} was due")
+
+    def _shown(self, line: bytes) -> str:
+        text = escape(line, self._transcript.hide)
+        return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
     def _receive(self) -> bool:
         data = self.wire.receive()

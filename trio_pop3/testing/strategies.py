@@ -25,7 +25,13 @@ _HUGE: Final = ((b"x", 1_000), (b"y", 70_000), (b".\r\n", 400))
 
 
 # A beginning, and what goes on how often.
-_LONG_LINES: Final = ((b"", b"A", 511), (b"", b"A", 8_000), (b"AUTH PLAIN ", b"A", 600), (b"RETR ", b"1", 400))
+_LONG_LINES: Final = (
+    (b"", b"A", 511),
+    (b"", b"A", 8_000),
+    (b"AUTH PLAIN ", b"A", 600),
+    (b"PASS ", b"x", 600),
+    (b"RETR ", b"1", 400),
+)
 
 
 def _repeated(unit_and_times: tuple[bytes, int]) -> bytes:

@@ -83,10 +83,10 @@ class Talk:
         match = _STATUS.fullmatch(line)
         if match is None:
             raise BadReply(f"neither +OK nor -ERR: {line[:80]!r}")
+        if match["challenge"] is not None:
+            return Reply(None, match["challenge"])  # as long as its mechanism needs (RFC 5034 section 4)
         if len(line) + 2 > self._most_status_octets:
             raise BadReply(f"a first reply line of {len(line) + 2} octets, {self._most_status_octets} are allowed")
-        if match["challenge"] is not None:
-            return Reply(None, match["challenge"])
         ok = match["word"] == b"+OK"
         return Reply(ok, match["text"] or b"", self._body() if ok and multiline else None)
 
@@ -139,6 +139,10 @@ class Talk:
             searched = len(self._buffer)
             if not self._ended:
                 self._receive()
+            if self._ended and self._buffer:
+                raise BadReply(
+                    f"the server closed the connection in the middle of a line: {bytes(self._buffer[:80])!r}"
+                )
             if self._ended:
                 raise Closed("the server closed the connection where a reply was due")
         line = bytes(self._buffer[: end + 1])

@@ -15,9 +15,11 @@ Who: TypeAlias = Literal["C", "S", "D"]
 NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
 _SHORT: Final = {0x0D: "\\r", 0x0A: "\\n", 0x09: "\\t", 0x5C: "\\\\"}
 _LETTERS: Final = {text[1]: octet for octet, text in _SHORT.items()}
-# One octet as it is printed; and the same one again and again.
+_ESCAPED: Final = {octet: f"\\x{octet:02x}" for octet in range(256) if not 0x20 <= octet < 0x7F} | _SHORT
+# The same octet again and again, as often as can be written.
+_RUN: Final = re.compile(rb"(.)\1{23,9999998}", re.DOTALL)
+# One octet as it is printed.
 _UNIT: Final = r"\\x[0-9a-f]{2}|\\[rnt\\]|[^\\]"
-_RUN: Final = re.compile(rf"({_UNIT})\1{{23,}}")
 _PIECE: Final = re.compile(
     rf"\\\{{(?P<unit>{_UNIT})\*(?P<times>[0-9]{{1,7}})\}}|\\\{{(?P<name>[a-z]+)\}}"
     r"|\\x(?P<hex>[0-9a-f]{2})|\\(?P<letter>[rnt\\])|(?P<plain>[ -\[\]-~]+)"
@@ -44,13 +46,15 @@ class Transcript:
 
     Printed, a line of octets that ends in CRLF is `C: line` or `S: line`; octets without a line end are `C> octets`;
     `C! closes` is the end of a stream; `D: octets` is a message that was delivered. With more than one connection it is
-    `C1:`, `S1:`, `C2:` and so on. Everything but printable ASCII is escaped as in Python, `\{x*600}` is 600 times x.
-    Consecutive lines of a client were sent in one piece. Lines that begin with `#` are remarks.
+    `C1:`, `S1:`, `C2:` and so on; one that is alone has no number. Everything but printable ASCII is escaped as in
+    Python, `\{x*600}` is 600 times x. Consecutive lines of a client were sent in one piece. Lines that begin with `#`
+    are remarks.
 
-    hide: octets -> a name of lower-case letters, printed as `\{name}` in their place: passwords.
+    hide: octets -> a name of lower-case letters, printed as `\{name}` in their place: passwords. What the end of a line
+    or of a turn cuts in two is not found.
     """
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list, repr=False)  # with all that is hidden when it is printed
     hide: Mapping[bytes, str] = field(default_factory=dict, repr=False)
     remarks: list[str] = field(default_factory=list)
 
@@ -88,7 +92,7 @@ class Transcript:
     def _line(self, mark: str, data: bytes) -> str:
         text = escape(data, self.hide)
         # A space at the end would be lost on paper.
-        return f"{mark} {text[:-1]}\\x20" if text.endswith(" ") else f"{mark} {text}"
+        return f"{mark} {text[:-1]}\\x20" if text.endswith(" ") else f"{mark} {text}" if text else mark
 
     def shortened(self, most_lines: int = _MOST_LINES) -> str:
         """The same for a person: without the middle of what the server said at length."""
@@ -97,7 +101,7 @@ class Transcript:
             block = list(group)
             if server and len(block) > most_lines:
                 half = most_lines // 2
-                block = [*block[:half], f"# ... {len(block) - 2 * half} lines ...", *block[-half:]]
+                block = [*block[:half], f"# ... {len(block) - 2 * half} lines ...", *block[len(block) - half :]]
             kept += block
         return "".join(f"{line}\n" for line in kept)
 
@@ -129,14 +133,20 @@ class Transcript:
 
 
 def escape(data: bytes, hide: Mapping[bytes, str] | None = None) -> str:
-    """Octets as printable ASCII."""
-    if hide:
-        # The longest first: one secret may hold another.
-        secret = max(hide, key=len)
+    """Octets as printable ASCII, with names in the place of those that are hidden; no octets hide nothing."""
+    secret = max(hide or (b"",), key=len)  # the longest first: one may hold another
+    if hide and secret:
         rest = {octets: name for octets, name in hide.items() if octets != secret}
         return f"\\{{{hide[secret]}}}".join(escape(part, rest) for part in data.split(secret))
-    text = "".join(_SHORT.get(octet) or (chr(octet) if 0x20 <= octet < 0x7F else f"\\x{octet:02x}") for octet in data)
-    return _RUN.sub(lambda run: f"\\{{{run[1]}*{len(run[0]) // len(run[1])}}}", text)
+    parts, start = [], 0
+    for run in _RUN.finditer(data):
+        parts += [_plain(data[start : run.start()]), f"\\{{{_plain(run[1])}*{len(run[0])}}}"]
+        start = run.end()
+    return "".join(parts) + _plain(data[start:])
+
+
+def _plain(data: bytes) -> str:
+    return data.decode("latin-1").translate(_ESCAPED)
 
 
 def unescape(text: str, values: Mapping[str, bytes] = NOTHING) -> bytes:

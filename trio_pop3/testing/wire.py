@@ -13,6 +13,8 @@ from .dialogue import Answer, Dialogue
 from .portal import Portal
 
 _RECEIVE_OCTETS: Final = 64 * 1024
+# What a kernel and OpenSSL say of octets for those who have closed.
+_GONE: Final = (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
 class Silent(AssertionError):
@@ -23,7 +25,10 @@ class Wire(Protocol):
     """One connection, as a client has it. It is open when it is made."""
 
     def send(self, data: bytes) -> None:
-        """Send octets in one piece. What the server has closed already takes them and says nothing."""
+        """Send octets in one piece. What the server has closed already takes them and says nothing.
+
+        Raises Silent if the server does not take them.
+        """
         ...
 
     def receive(self) -> bytes:
@@ -31,7 +36,7 @@ class Wire(Protocol):
         ...
 
     def finish(self) -> None:
-        """Send no more: the server sees the end of the stream."""
+        """Send no more: the server sees the end of the stream; in TLS, one without the alert that belongs to it."""
         ...
 
     def start_tls(self) -> None:
@@ -78,8 +83,12 @@ class SocketWire:
                 raise
 
     def send(self, data: bytes) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._socket.sendall(data)
+        self._socket.settimeout(self.timeout)
+        try:
+            with contextlib.suppress(*_GONE):
+                self._socket.sendall(data)
+        except TimeoutError:
+            raise Silent(f"the server took nothing for {self.timeout:g} s") from None
 
     def receive(self) -> bytes:
         self._socket.settimeout(self.timeout)
@@ -96,7 +105,8 @@ class SocketWire:
 
     def finish(self) -> None:
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)
+            # That of a socket in TLS would give up TLS in the other direction, too.
+            socket.socket.shutdown(self._socket, socket.SHUT_WR)
 
     def start_tls(self) -> None:
         if self._tls is None:
