@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import replace
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -13,7 +13,7 @@ from trio_pop3 import Profile, Rules
 
 from .bench import Bench
 from .dialect import ANY, DEFAULT, STRICT, Dialect
-from .judge import Mismatch
+from .judge import Mismatch, must
 from .model import Message, ModelMaildrop
 from .portal import Portal
 from .talk import Talk
@@ -79,14 +79,17 @@ class BenchWorld:
     patience = 0.0
 
     def __init__(self, make_backend: BenchMaker, profile: Profile) -> None:
-        self._portal: Final = Portal()
-        self._portal.__enter__()
-        self.rules: Final = Rules(profile=profile, max_bad_commands=None, max_auth_failures=None)
-        self._bench: Final[Bench] = self._portal.run(_called, make_backend)
-        self._backend = self._bench.backend
-        self.users: Final[Mapping[str, str]] = self._bench.users
-        self.store: Final[Mapping[str, ModelMaildrop]] = {user: ModelMaildrop() for user in self.users}
-        self.dialect: Final = learnt(self.dial, DIALECTS[profile])
+        with ExitStack() as stack:
+            self._portal: Final = stack.enter_context(Portal())
+            self.rules: Final = Rules(profile=profile, max_bad_commands=None, max_auth_failures=None)
+            self._bench: Final[Bench] = self._portal.run(_called, make_backend)
+            if self._bench.close is not None:
+                stack.callback(self._portal.run, _called, self._bench.close)
+            self._backend = self._bench.backend
+            self.users: Final[Mapping[str, str]] = self._bench.users
+            self.store: Final[Mapping[str, ModelMaildrop]] = {user: ModelMaildrop() for user in self.users}
+            self.dialect: Final = learnt(self.dial, DIALECTS[profile])
+            self._open: Final = stack.pop_all()
 
     def dial(self) -> Wire:
         return MemoryWire(self._portal, self._backend, rules=self.rules)
@@ -112,13 +115,15 @@ class BenchWorld:
         if self._bench.failing_commit is None:
             yield False
             return
-        with self._bench.failing_commit():
+        context = self._portal.run(_called, self._bench.failing_commit)
+        self._portal.run(_called, context.__enter__)
+        try:
             yield True
+        finally:
+            self._portal.run(_called, context.__exit__, None, None, None)
 
     def close(self) -> None:
-        if self._bench.close is not None:
-            self._portal.run(_called, self._bench.close)
-        self._portal.__exit__(None, None, None)
+        self._open.close()
 
 
 class ServerWorld:
@@ -163,22 +168,24 @@ class ServerWorld:
 
     def _look(self, maildrop: ModelMaildrop, user: str, password: str) -> None:
         """What is in the maildrop to begin with."""
-        talk = patient_login(self.dial, user, password)
-        sizes = [line.split(b" ") for line in talk.ask(b"LIST", multiline=True).lines or ()]
-        if len(sizes) > MOST_MESSAGES:
-            raise ValueError(
-                f"a maildrop of {len(sizes)} messages is too large to try things on; at most {MOST_MESSAGES}"
-            )
-        for number, octets, *_ in sizes:
-            body = talk.ask(b"RETR " + number, multiline=True).body
-            if str(len(body)).encode() != octets:
-                raise Mismatch(f"LIST says that message {int(number)} has {int(octets)} octets, RETR sends {len(body)}")
-            maildrop.messages.append(Message(body))
-        if "UIDL" in self.dialect.verbs:
-            for message, line in zip(maildrop.messages, talk.ask(b"UIDL", multiline=True).lines or (), strict=True):
-                maildrop.learn(message, line.partition(b" ")[2])
-        talk.ask(b"QUIT")
-        talk.close()
+        with closing(patient_login(self.dial, user, password)) as talk:
+            rows = talk.ask(b"LIST", multiline=True).lines or ()
+            if len(rows) > MOST_MESSAGES:
+                raise ValueError(
+                    f"a maildrop of {len(rows)} messages is too large to try things on; at most {MOST_MESSAGES}"
+                )
+            for number, row in enumerate(rows, 1):
+                body = talk.ask(b"RETR %d" % number, multiline=True).body
+                due = b"%d %d" % (number, len(body))
+                same = row == due or row.startswith(due + b" ")
+                must(same, f"LIST says {row[:80]!r}, RETR {number} sends {len(body)} octets")
+                maildrop.messages.append(Message(body))
+            if "UIDL" in self.dialect.verbs:
+                uids = talk.ask(b"UIDL", multiline=True).lines or ()
+                must(len(uids) == len(rows), f"UIDL has {len(uids)} lines, LIST {len(rows)}")
+                for message, line in zip(maildrop.messages, uids, strict=True):
+                    maildrop.learn(message, line.partition(b" ")[2])
+            talk.ask(b"QUIT")
 
 
 async def _called(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -189,10 +196,9 @@ async def _called(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def learnt(dial: Callable[[], Wire], dialect: Dialect) -> Dialect:
     """The dialect with what a server says of itself in CAPA."""
-    talk = Talk(dial())
-    talk.reply()
-    lines = talk.ask(b"CAPA", multiline=True).lines or ()
-    talk.close()
+    with closing(Talk(dial())) as talk:
+        talk.reply()
+        lines = talk.ask(b"CAPA", multiline=True).lines or ()
     announced = {
         words[0].upper().decode("latin-1"): words[1:] for words in (line.split(b" ") for line in lines if line)
     }
@@ -215,13 +221,14 @@ def patient_login(
     """A session that is logged in. A server may take its time to notice that the last client is gone."""
     end = time.monotonic() + patience
     while True:
-        talk = Talk(dial(), transcript, number)
-        talk.reply()
-        talk.ask(b"USER " + user.encode())
-        reply = talk.ask(b"PASS " + password.encode())
-        if reply.ok:
-            return talk
-        talk.close()
+        with ExitStack() as stack:
+            talk = stack.enter_context(closing(Talk(dial(), transcript, number)))
+            talk.reply()
+            talk.ask(b"USER " + user.encode())
+            reply = talk.ask(b"PASS " + password.encode())
+            if reply.ok:
+                stack.pop_all()
+                return talk
         if reply.code not in ("IN-USE", "LOGIN-DELAY", "SYS/TEMP") and b"lock" not in reply.text.lower():
             raise Mismatch(f"the login was refused: {reply.text!r}")
         if time.monotonic() > end:
