@@ -174,7 +174,13 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{home}", __name__), name)
+    try:
+        value = getattr(import_module(f".{home}", __name__), name)
+    except ImportError as failure:
+        if failure.name not in ("hypothesis", "pytest", "trustme"):
+            raise
+        needs = f"{__name__}.{name} needs {failure.name}: pip install 'trio-pop3[testing]'"
+        raise ImportError(needs, name=failure.name) from failure
     globals()[name] = value
     return value
 
