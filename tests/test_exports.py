@@ -115,7 +115,8 @@ def test_what_needs_an_extra_says_so_when_it_is_asked_for(name: str) -> None:
         "sys.modules['hypothesis'] = None\n"
         "import trio_pop3.testing as t\n"
         "t.Transcript, t.Portal, t.replay, t.ModelSession\n"
-        f"with pytest.raises(ImportError, match=r'testing.{name} needs hypothesis: pip install .trio-pop3.testing..'):\n"
+        f"needed = r'testing.{name} needs hypothesis: pip install .trio-pop3.testing..'\n"
+        "with pytest.raises(ImportError, match=needed):\n"
         f"    t.{name}\n"
     )
 
