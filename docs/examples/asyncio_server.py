@@ -15,6 +15,7 @@ from trio_pop3 import Backend, BodyBroken, ClientInfo, MemoryBackend, Multiline,
 from trio_pop3 import sansio as io
 
 IDLE_SECONDS = 600  # RFC 1939 section 3: not less
+COMMIT_SECONDS = 120
 
 
 async def shielded(work: Callable[[], Awaitable[None]]) -> None:
@@ -23,7 +24,7 @@ async def shielded(work: Callable[[], Awaitable[None]]) -> None:
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:
-        await task
+        await asyncio.wait([task], timeout=COMMIT_SECONDS)
         raise
 
 

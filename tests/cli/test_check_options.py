@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import sys
 from collections.abc import Iterator
@@ -102,6 +103,16 @@ def test_a_reset_that_fails_ends_it(server: FaultyServer, command: Command) -> N
     outcome = command(*words(server, "--destructive", "--reset", "echo no such thing >&2; exit 3"))
     assert outcome.status == 2
     assert outcome.err == "trio-pop3: --reset failed with status 3: no such thing\n"
+
+
+def test_a_reset_that_does_not_end_is_ended(
+    server: FaultyServer, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("trio_pop3.cli.check._RESET_SECONDS", 0.05)
+    os.mkfifo(tmp_path / "nobody")
+    outcome = command(*words(server, "--destructive", "--reset", f"exec cat {tmp_path}/nobody"))
+    assert outcome.status == 2
+    assert outcome.err == "trio-pop3: --reset was not done after 0.05 seconds\n"
 
 
 def test_a_reset_runs_before_each_check_that_deletes(server: FaultyServer, command: Command, tmp_path: Path) -> None:

@@ -19,40 +19,18 @@ from trio_pop3.sansio import (
 )
 from trio_pop3.sansio.commands import BY_EVENT, BY_VERB
 from trio_pop3.sansio.states import on_command, on_refusal, transitions_of
+from trio_pop3.testing import pair
+from trio_pop3.testing.pair import STEPS, Steps
 
 A, AU, AS, AT = State.AUTHORIZATION, State.USER_GIVEN, State.AUTHENTICATING, State.TLS_PENDING
-T, X = State.TRANSACTION, State.CLOSED
+T = State.TRANSACTION
 
-Steps = dict[State, tuple[State | None, State]]
-
-# PROTOCOL 2.2, by hand: event -> {state: (after +OK, after -ERR)}. What is not here is -ERR.
-EXPECTED: dict[str, Steps] = {
-    "User": {A: (AU, A)},
-    "Pass": {AU: (T, A)},
-    "Apop": {A: (T, A)},
-    "Auth": {A: (T, A), AU: (T, A)},  # a Challenge leads to AS
-    "AuthList": {A: (A, A), AU: (A, A)},
-    "SaslResponse": {AS: (T, A)},  # a Challenge stays
-    "SaslCancel": {AS: (None, A)},  # there is no +OK to a cancel
-    "Stls": {A: (AT, A), AU: (AT, A)},
-    "Capa": {A: (A, A), AU: (AU, AU), T: (T, T)},
-    "Utf8": {A: (A, A), AU: (AU, AU)},
-    "Lang": {A: (A, A), AU: (AU, AU), T: (T, T)},
-    "Xclient": {A: (A, A), AU: (A, A)},
-    "Stat": {T: (T, T)},
-    "List": {T: (T, T)},
-    "Retr": {T: (T, T)},
-    "Dele": {T: (T, T)},
-    "Noop": {T: (T, T)},
-    "Rset": {T: (T, T)},
-    "Top": {T: (T, T)},
-    "Uidl": {T: (T, T)},
-    "Quit": {A: (X, X), AU: (X, X), T: (X, X)},
-}
+# PROTOCOL 2.2, written by hand: event -> {state: (after +OK, after -ERR)}. What is not here is -ERR.
+EXPECTED = {event.__name__: steps for event, steps in STEPS.items()}
 # What the default profile takes besides (PITFALLS D10).
 LENIENT: dict[str, Steps] = {"Utf8": {T: (T, T)}}
 # Nothing may be sent behind these until they are answered (PROTOCOL 2.6).
-WAITS = {"Auth", "SaslResponse", "SaslCancel", "Stls"}
+WAITS = {event.__name__ for event in pair.WAITS}
 
 
 @pytest.mark.parametrize("state", State)

@@ -44,7 +44,10 @@ Answers = Mapping[bytes, bytes] | Callable[[bytes], bytes]
 
 
 class AnsweringWire(ScriptedWire):
-    """The server answers each line as a table, or a function, says; b"" closes. What is not in the table is -ERR."""
+    """The server answers each line as a table, or a function, says; b"" closes, and so does QUIT, once answered.
+
+    What is not in the table is -ERR.
+    """
 
     def __init__(self, answers: Answers, greeting: bytes = b"+OK\r\n") -> None:
         super().__init__(greeting, closes=False)
@@ -59,6 +62,7 @@ class AnsweringWire(ScriptedWire):
             self.lines.append(line)
             if answer := self._answers(line):
                 self.pieces.append(answer)
+                self.closes = self.closes or line == b"QUIT"
             else:
                 self.closes = True
 

@@ -20,7 +20,8 @@ from trio_pop3.testing import Bench
 from trio_pop3.testing.kit import BackendFault, KitReport, backend_checks, check_backend
 from trio_pop3.testing.kit.cancelling import Cut
 from trio_pop3.testing.kit.mail import AWKWARD
-from trio_pop3.testing.kit.trial import LONG, canonical, plain
+from trio_pop3.testing.kit.trial import LONG, plain
+from trio_pop3.testing.model import canonical
 
 from .backends import Drop, Process, bench
 from .faulty import FAULTS, cancelling

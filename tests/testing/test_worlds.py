@@ -150,9 +150,14 @@ MAIL = {
 
 
 def server(
-    dialled: Dials, answers: dict[bytes, bytes], *, deliver: Callable[[bytes], object] | None = None
+    dialled: Dials,
+    answers: dict[bytes, bytes],
+    *,
+    deliver: Callable[[bytes], object] | None = None,
+    destructive: bool = False,
 ) -> ServerWorld:
-    return ServerWorld(dialling(answers, dialled), "alice", "secret", deliver=deliver, reset=None, dialect=ANY)
+    dial = dialling(answers, dialled)
+    return ServerWorld(dial, "alice", "secret", deliver=deliver, reset=None, destructive=destructive, dialect=ANY)
 
 
 def test_what_is_there_is_looked_at(dialled: Dials) -> None:
@@ -164,13 +169,18 @@ def test_what_is_there_is_looked_at(dialled: Dials) -> None:
     ]
     assert world.users == {"alice": "secret"}
     assert "UIDL" in world.dialect.verbs
-    assert dialled[-1].lines[-1] == b"QUIT"
+    assert b"QUIT" not in dialled[-1].lines, "some servers remove what was retrieved"
     assert not world.deliver("alice", b"x")
     assert not world.again(crash=True) and not world.again(crash=False)
     with world.failing() as fails:
         assert not fails
     assert world.patience > 0
     world.close()
+
+
+def test_a_look_ends_with_quit_where_messages_may_be_removed(dialled: Dials) -> None:
+    server(dialled, {**MAIL, b"QUIT": b"+OK\r\n"}, destructive=True)
+    assert dialled[-1].lines[-1] == b"QUIT"
 
 
 def test_a_server_without_uids(dialled: Dials) -> None:
@@ -194,7 +204,10 @@ def test_the_maildrop_is_put_back_before_it_is_looked_at() -> None:
         done.append("dialled")
         return AnsweringWire({**LOGIN, b"LIST": multiline([])})
 
-    ServerWorld(dial, "alice", "secret", deliver=None, reset=lambda: done.append("reset"), dialect=ANY)
+    def reset() -> None:
+        done.append("reset")
+
+    ServerWorld(dial, "alice", "secret", deliver=None, reset=reset, destructive=True, dialect=ANY)
     assert done == ["reset", "dialled", "dialled"]
 
 

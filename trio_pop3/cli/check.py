@@ -34,6 +34,7 @@ from .failure import Failure, complain, reason, say
 
 _PASSWORD: Final = "TRIO_POP3_PASSWORD"
 _UNUSABLE: Final = frozenset("\r\n\0")
+_RESET_SECONDS: Final = 60
 _PORTS: Final = {Encryption.NONE: 110, Encryption.STLS: 110, Encryption.IMPLICIT: 995}
 
 
@@ -43,7 +44,7 @@ def add_to(commands: Any) -> None:
         "check", help="check a POP3 server, anybody's, against the RFCs", allow_abbrev=False,
         description="Makes numbered checks of a POP3 server, then has dialogues with it that are made from a seed. The "
         "exit status is 0 if every MUST holds, 1 if one does not, 2 if nothing could be checked. Nothing is deleted "
-        "without --destructive. It logs in about a hundred times, one after the other.",
+        "without --destructive. It logs in about 150 times, one after the other.",
     )  # fmt: skip
     parser.add_argument("address", metavar="HOST:PORT", nargs="?", help="or [IPV6]:PORT")
     parser.add_argument("--not-loopback", action="store_true", help="HOST is not this machine, and I may test it")
@@ -254,7 +255,12 @@ def _resetting(command: str) -> Callable[[], None]:
     def reset() -> None:
         # A shell command is what was asked for.
         shell = ["/bin/sh", "-c", command]
-        done = subprocess.run(shell, stdin=subprocess.DEVNULL, capture_output=True, check=False)  # noqa: S603
+        try:
+            done = subprocess.run(  # noqa: S603
+                shell, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_RESET_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            raise Failure(f"--reset was not done after {_RESET_SECONDS} seconds", 2) from None
         if done.returncode:
             said = (done.stderr or done.stdout).decode(errors="replace").strip().rpartition("\n")[2]
             raise Failure(f"--reset failed with status {done.returncode}: {said or 'it said nothing'}", 2)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from trio_pop3 import Backend
+
+T = TypeVar("T")
 
 TWO_USERS: Mapping[str, str] = {"alice": "secret", "bob": "hidden"}
 
@@ -46,3 +49,9 @@ class Bench:
 
 
 MakeBench: TypeAlias = Callable[[], Bench | Awaitable[Bench]]
+
+
+async def called(function: Callable[..., T | Awaitable[T]], *arguments: object) -> T:
+    """What a function of a bench gives, be it plain or asynchronous."""
+    given = function(*arguments)
+    return await given if inspect.isawaitable(given) else given

@@ -51,7 +51,7 @@ class Judged:
             raise
         except (AssertionError, ProtocolError) as failure:
             self.failed = True
-            raise Violation(str(failure), self.transcript) from None
+            raise Violation(self.transcript.conceal(str(failure)), self.transcript) from None
 
 
 def judged(method: Callable[Concatenate[_M, P], None]) -> Callable[Concatenate[_M, P], None]:

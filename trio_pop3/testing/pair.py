@@ -273,12 +273,28 @@ class PairMachine(Judged, RuleBasedStateMachine):
 
     # --- others ----------------------------------------------------------------------------------------------------
 
-    @precondition(lambda self: not self.sent and not self.to_server and self.state not in _NOT_LISTENING)
+    def nobody_speaks(self) -> bool:
+        """Whether a line from somebody else would be the next that the server reads, as a command."""
+        return not self.sent and not self.to_server and self.state not in _NOT_LISTENING
+
+    def response_is_due(self) -> bool:
+        """Whether the server waits for the client's line in a SASL exchange."""
+        return self.state is self.hoped is State.AUTHENTICATING and not self.unanswered
+
+    @precondition(nobody_speaks)
     @rule(line=ours.malformed_lines())
-    @judged
     def somebody_sends_nonsense(self, line: bytes) -> None:
+        self.nonsense(line)
+
+    @precondition(response_is_due)
+    @rule(line=st.sampled_from(_BAD_BASE64))
+    def the_response_is_no_base64(self, line: bytes) -> None:
+        self.bad_response(line)
+
+    @judged
+    def nonsense(self, line: bytes) -> None:
         """A line that no client of ours would send; its answer is not for our client."""
-        if b"\n" in line or self.server.next_event() is not NEED_DATA or self.hoped is not self.state:
+        if self.server.next_event() is not NEED_DATA or self.hoped is not self.state:
             return
         self.server.receive_data(line + b"\r\n")
         answer = self.server.send(_bad(self.server.next_event()).reply)
@@ -288,10 +304,8 @@ class PairMachine(Judged, RuleBasedStateMachine):
             self.state = State.AUTHORIZATION
             self.send(io.Pass(b"late"))
 
-    @precondition(lambda self: self.state is self.hoped is State.AUTHENTICATING and not self.unanswered)
-    @rule(line=st.sampled_from(_BAD_BASE64))
     @judged
-    def the_response_is_no_base64(self, line: bytes) -> None:
+    def bad_response(self, line: bytes) -> None:
         """As if the client had sent it: one -ERR, and the exchange is over for both."""
         self.send(io.SaslResponse(b""))
         must(self.to_server == b"\r\n", f"a response of no octets is sent as {self.to_server!r}")

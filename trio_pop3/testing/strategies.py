@@ -130,6 +130,15 @@ _BARE: Final = (b"NOOP\nSTAT", b"RSET\n", b"\nNOOP", b"STAT\n\r", b"DELE 1\nDELE
 _ELSEWHERE: Final = (b"QUIT", b"STLS", b"UTF8", b"CAPA", b"LAST", b"XCLIENT ADDR=192.0.2.1")
 
 
+# What ends in a deletion, on a server that removes what was retrieved as well (RFC 2449 section 6.7, EXPIRE 0).
+_REMOVING: Final = (b"DELE", b"QUIT")
+
+
+def harmless(line: bytes) -> bool:
+    """Whether a line can remove nothing, whatever a server takes it for."""
+    return not line.upper().lstrip().startswith(_REMOVING)
+
+
 def malformed_lines() -> SearchStrategy[bytes]:
     """Lines that no server takes for commands."""
     return st.sampled_from(_MALFORMED)

@@ -105,6 +105,14 @@ class Transcript:
             kept += block
         return "".join(f"{line}\n" for line in kept)
 
+    def conceal(self, text: str) -> str:
+        """A sentence about this dialogue, without what is hidden."""
+        for secret in sorted(self.hide, key=len, reverse=True):
+            for shown in (repr(secret)[2:-1], escape(secret), secret.decode("utf-8", "replace")):
+                if shown:
+                    text = text.replace(shown, f"\\{{{self.hide[secret]}}}")
+        return text
+
     @classmethod
     def parse(cls, text: str, values: Mapping[str, bytes] = NOTHING) -> Transcript:
         r"""Read back what was printed, or written by hand. `values` has what stands for each `\{name}`.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
+import base64
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import replace
-from typing import Any, Final, Protocol, TypeAlias
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from trio_pop3 import Profile, Rules
 
-from .bench import Bench
+from .bench import Bench, MakeBench, called
 from .dialect import ANY, DEFAULT, STRICT, Dialect
 from .judge import Mismatch, must
 from .model import Message, ModelMaildrop
@@ -20,9 +21,8 @@ from .talk import Talk
 from .transcript import Transcript
 from .wire import MemoryWire, Wire
 
-BenchMaker: TypeAlias = Callable[[], "Bench | Awaitable[Bench]"]
-
 DIALECTS: Final[Mapping[Profile, Dialect]] = {Profile.DEFAULT: DEFAULT, Profile.STRICT: STRICT}
+NO_SECRETS: Final[Mapping[bytes, str]] = MappingProxyType({})
 # More than this is no maildrop for trying things.
 MOST_MESSAGES: Final = 50
 # Seconds for a server to notice that a client has gone; in memory it has noticed.
@@ -52,6 +52,15 @@ class World(Protocol):
         """What should be in the maildrops."""
         ...
 
+    @property
+    def secrets(self) -> Mapping[bytes, str]:
+        """Octets that are not to be shown, each with the name that is printed in their place."""
+        ...
+
+    def leave(self, talk: Talk) -> None:
+        """End a session that has looked, and marked nothing."""
+        ...
+
     def dial(self) -> Wire:
         """A new connection."""
         ...
@@ -77,26 +86,30 @@ class BenchWorld:
     """A backend behind the core and the session."""
 
     patience = 0.0
+    secrets: Mapping[bytes, str] = NO_SECRETS  # of users who are there for the test
 
-    def __init__(self, make_backend: BenchMaker, profile: Profile) -> None:
+    def __init__(self, make_backend: MakeBench, profile: Profile) -> None:
         with ExitStack() as stack:
             self._portal: Final = stack.enter_context(Portal())
             self.rules: Final = Rules(profile=profile, max_bad_commands=None, max_auth_failures=None)
-            self._bench: Final[Bench] = self._portal.run(_called, make_backend)
+            self._bench: Final[Bench] = self._portal.run(called, make_backend)
             if self._bench.close is not None:
-                stack.callback(self._portal.run, _called, self._bench.close)
+                stack.callback(self._portal.run, called, self._bench.close)
             self._backend = self._bench.backend
             self.users: Final[Mapping[str, str]] = self._bench.users
             self.store: Final[Mapping[str, ModelMaildrop]] = {user: ModelMaildrop() for user in self.users}
             self.dialect: Final = learnt(self.dial, DIALECTS[profile])
             self._open: Final = stack.pop_all()
 
+    def leave(self, talk: Talk) -> None:
+        leave_by_quit(talk)
+
     def dial(self) -> Wire:
         return MemoryWire(self._portal, self._backend, rules=self.rules)
 
     def deliver(self, user: str, message: bytes) -> bool:
         try:
-            self._portal.run(_called, self._bench.deliver, user, message)
+            self._portal.run(called, self._bench.deliver, user, message)
         except ValueError:
             return False
         return True
@@ -106,8 +119,8 @@ class BenchWorld:
             return False
         if crash:
             assert self._bench.crash is not None
-            self._portal.run(_called, self._bench.crash)
-        self._backend = self._portal.run(_called, self._bench.reopen)
+            self._portal.run(called, self._bench.crash)
+        self._backend = self._portal.run(called, self._bench.reopen)
         return True
 
     @contextmanager
@@ -115,12 +128,12 @@ class BenchWorld:
         if self._bench.failing_commit is None:
             yield False
             return
-        context = self._portal.run(_called, self._bench.failing_commit)
-        self._portal.run(_called, context.__enter__)
+        context = self._portal.run(called, self._bench.failing_commit)
+        self._portal.run(called, context.__enter__)
         try:
             yield True
         finally:
-            self._portal.run(_called, context.__exit__, None, None, None)
+            self._portal.run(called, context.__exit__, None, None, None)
 
     def close(self) -> None:
         self._open.close()
@@ -139,9 +152,13 @@ class ServerWorld:
         *,
         deliver: Callable[[bytes], object] | None,
         reset: Callable[[], object] | None,
+        destructive: bool,
         dialect: Dialect,
     ) -> None:
         self.dial = dial
+        self._destructive = destructive
+        plain = base64.b64encode(f"\0{user}\0{password}".encode())
+        self.secrets: Final[Mapping[bytes, str]] = {password.encode(): "password", plain: "passwordplain"}
         self.users: Final[Mapping[str, str]] = {user: password}
         self._deliver = deliver
         if reset is not None:
@@ -185,13 +202,21 @@ class ServerWorld:
                 must(len(uids) == len(rows), f"UIDL has {len(uids)} lines, LIST {len(rows)}")
                 for message, line in zip(maildrop.messages, uids, strict=True):
                     maildrop.learn(message, line.partition(b" ")[2])
-            talk.ask(b"QUIT")
+            self.leave(talk)
+
+    def leave(self, talk: Talk) -> None:
+        """By QUIT only if messages may be deleted: there are servers that remove what was retrieved."""
+        if self._destructive:
+            leave_by_quit(talk)
+        else:
+            talk.close()
 
 
-async def _called(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The result of a function, asynchronous or not."""
-    result = function(*arguments)
-    return await result if inspect.isawaitable(result) else result
+def leave_by_quit(talk: Talk) -> None:
+    """QUIT, and see that the server closes."""
+    talk.ask(b"QUIT")
+    talk.expect_end()
+    talk.close()
 
 
 def learnt(dial: Callable[[], Wire], dialect: Dialect) -> Dialect:

@@ -13,7 +13,8 @@ import trio
 
 from trio_pop3 import MaildropInUse, MessageInfo, MessageUnavailable
 
-from .trial import LONG, Broken, Held, Skipped, Trial, canonical, check, close, content_of, difference, plain, together
+from ..model import canonical
+from .trial import LONG, Broken, Held, Skipped, Trial, check, close, content_of, difference, plain, together
 
 _UID: Final = re.compile(r"[\x21-\x7e]{1,70}")
 _AT_ONCE: Final = 5

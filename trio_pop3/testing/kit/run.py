@@ -9,9 +9,9 @@ from typing import Final
 
 import trio
 
-from ..bench import Bench, MakeBench
+from ..bench import Bench, MakeBench, called
 from . import cancelling, logins, mail, recovery, removing
-from .trial import Broken, Check, Skipped, Trial, hook, shown
+from .trial import Broken, Check, Skipped, Trial, shown
 
 # In the order in which they are made.
 CHECKS: Final[Mapping[str, Check]] = MappingProxyType(
@@ -113,7 +113,7 @@ async def check_backend(
             continue
         if name not in wanted:
             continue
-        bench = await hook(make_backend)
+        bench = await called(make_backend)
         trial = Trial(bench, seconds)
         try:
             await _tried(check, trial)
@@ -148,4 +148,4 @@ async def _tried(check: Check, trial: Trial) -> None:
 async def _close(bench: Bench, seconds: float) -> None:
     if bench.close is not None:
         with trio.fail_after(seconds, shield=True):
-            await hook(bench.close)
+            await called(bench.close)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -22,7 +20,8 @@ from trio_pop3 import (
     PasswordCredentials,
 )
 
-from ..bench import Bench
+from ..bench import Bench, called
+from ..model import canonical
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
@@ -61,18 +60,6 @@ def check(*needs: str) -> Callable[[Callable[[Trial], Awaitable[None]]], Check]:
         return Check(function.__name__, " ".join((function.__doc__ or "").split()), function, needs)
 
     return enter
-
-
-async def hook(function: Callable[..., T | Awaitable[T]], *arguments: object) -> T:
-    """What a function of the bench gives, be it plain or asynchronous."""
-    given = function(*arguments)
-    return await given if inspect.isawaitable(given) else given
-
-
-def canonical(message: bytes) -> bytes:
-    """A message as it is sent, which is what two forms of one message have in common."""
-    text = re.sub(rb"\r?\n", b"\r\n", message)
-    return text if text.endswith(b"\n") else text + b"\r\n"
 
 
 def plain(word: str) -> bytes:
@@ -192,7 +179,7 @@ class Trial:
     async def deliver(self, name: str, message: bytes) -> bool:
         """Add a message; False if the store cannot hold these octets."""
         try:
-            await self.do(f"deliver {len(message)} octets to {name}", hook, self.bench.deliver, name, message)
+            await self.do(f"deliver {len(message)} octets to {name}", called, self.bench.deliver, name, message)
         except ValueError:
             return False
         return True
@@ -268,7 +255,7 @@ class Trial:
         """Take a message away behind everybody's back."""
         remove = self.bench.remove
         assert remove is not None
-        await self.do(f"remove {message.uid}", hook, remove, name, message.uid)
+        await self.do(f"remove {message.uid}", called, remove, name, message.uid)
 
     # --- the process -----------------------------------------------------------------------------------------------
 
@@ -276,7 +263,7 @@ class Trial:
         """Another view of the store."""
         reopen = self.bench.reopen
         assert reopen is not None
-        return await self.do("reopen", hook, reopen)
+        return await self.do("reopen", called, reopen)
 
     async def reopen(self) -> None:
         """From now on with another view of the store."""
@@ -286,7 +273,7 @@ class Trial:
         """The process dies, and another one takes over."""
         crash = self.bench.crash
         assert crash is not None
-        await self.do("crash", hook, crash)
+        await self.do("crash", called, crash)
         self._held.clear()
         await self.reopen()
 
