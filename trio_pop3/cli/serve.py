@@ -13,11 +13,10 @@ from typing import Any, Final
 import trio
 
 from ..backend import Backend
-from ..backends.maildir import MaildirBackend
 from ..server import Options, Pop3Listener, Tls, TlsError, make_options, serve
 from ..server.listeners import close_all
 from . import directory as layout
-from . import logins, network
+from . import logins, mail, network
 from .failure import Failure, complain, say
 
 logger = logging.getLogger("trio_pop3.cli")
@@ -39,9 +38,7 @@ def add_to(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("directory", metavar="DIR", nargs="?", help="holds `users` and `mail/NAME/` Maildirs")
-    parser.add_argument(
-        "--maildir", metavar="PATTERN", help="where a user's Maildir is, with {user}, {local} and {domain}"
-    )
+    mail.add_to(parser)
     network.add_to(parser)
     logins.add_to(parser)
     limits = parser.add_argument_group("limits")
@@ -176,10 +173,7 @@ def _prepare(arguments: argparse.Namespace, listeners: list[Pop3Listener]) -> tu
             # Said before the directory is in its place: none is left whose password nobody has seen.
             layout.make(directory, lambda password: say(_introduce(directory, password, listeners)))
     users = logins.authenticator(arguments, passwd_file)
-    try:
-        backend = MaildirBackend(os.path.abspath(pattern), users)
-    except ValueError as failure:
-        raise Failure(str(failure), 2) from None
+    backend = mail.backend(arguments, os.path.abspath(pattern), users)
     if arguments.apop and "APOP" not in backend.login_methods:
         raise Failure("--apop needs a user whose password is stored as {PLAIN}")
     addresses = ", ".join(str(listener) for listener in listeners)

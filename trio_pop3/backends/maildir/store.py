@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, TypedDict, Unpack, cast
 
 import trio
 
@@ -46,6 +46,13 @@ def in_threads(limiter: trio.CapacityLimiter | None = None) -> RunSync:
         return await trio.to_thread.run_sync(work, *args, limiter=limiter)
 
     return run_sync
+
+
+class MaildirOptions(TypedDict, total=False):
+    """The keyword arguments of `MaildirStore`."""
+
+    limiter: trio.CapacityLimiter | None
+    run_sync: RunSync | None
 
 
 class MaildirStore:
@@ -217,12 +224,5 @@ class MaildirBackend(Combined):
     The arguments are those of `MaildirStore`.
     """
 
-    def __init__(
-        self,
-        pattern: str,
-        authenticator: Authenticator,
-        *,
-        limiter: trio.CapacityLimiter | None = None,
-        run_sync: RunSync | None = None,
-    ) -> None:
-        super().__init__(authenticator, MaildirStore(pattern, limiter=limiter, run_sync=run_sync))
+    def __init__(self, pattern: str, authenticator: Authenticator, **options: Unpack[MaildirOptions]) -> None:
+        super().__init__(authenticator, MaildirStore(pattern, **options))
