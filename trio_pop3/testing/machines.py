@@ -11,16 +11,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from hypothesis import HealthCheck, Phase, Verbosity, settings
-from hypothesis import seed as seeded
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from trio_pop3 import Profile
@@ -28,10 +24,10 @@ from trio_pop3 import Profile
 from . import strategies as ours
 from .bench import MakeBench
 from .dialect import ANY, Dialect
-from .judge import Judged, Mismatch, Violation
+from .judge import Mismatch
 from .model import ModelMaildrop, ModelSession
+from .running import JudgedMachine
 from .talk import Closed, Talk
-from .transcript import Transcript
 from .wire import Wire
 from .worlds import DIALECTS, BenchWorld, ServerWorld, World, patient_login
 
@@ -43,7 +39,7 @@ class _Client:
     refused: bool = False  # whether the last line was
 
 
-class SessionMachine(Judged, RuleBasedStateMachine):
+class SessionMachine(JudgedMachine):
     """Whatever clients do, each sees what the model says, and the store holds what the model holds.
 
     `machine_for` and `machine_for_server` make subclasses of it. Add rules in a subclass of those; `say` sends lines
@@ -367,42 +363,3 @@ def _with_rules(
 
     Machine.__name__ = Machine.__qualname__ = base.__name__
     return Machine
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """What `run_machine` found: what is wrong, and the shortest dialogue that shows it."""
-
-    message: str
-    transcript: Transcript
-
-
-def run_machine(
-    machine: type[RuleBasedStateMachine],
-    *,
-    seed: int = 0,
-    max_examples: int = 100,
-    steps: int = 20,
-    shrink: bool = True,
-) -> Failure | None:
-    """Run a machine outside of a test: so many examples of at most so many steps, always the same ones for a seed.
-
-    shrink: whether to look for a shorter dialogue that shows the same; it takes a few hundred more examples.
-
-    Returns None if nothing was found. An exception of another kind than a finding is raised.
-    """
-    chosen = settings(
-        max_examples=max_examples,
-        stateful_step_count=steps,
-        phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
-        deadline=None,
-        database=None,
-        verbosity=Verbosity.quiet,
-        suppress_health_check=list(HealthCheck),
-        report_multiple_bugs=False,
-    )
-    try:
-        run_state_machine_as_test(seeded(seed)(machine), settings=chosen)
-    except Violation as found:
-        return Failure(found.message, found.transcript)
-    return None
