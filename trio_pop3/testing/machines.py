@@ -7,7 +7,7 @@ run_machine(machine_for_server(dial, "u", "p"), seed=1)     # in a program
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -124,11 +124,14 @@ class SessionMachine(JudgedMachine):
         """Log in afresh, and compare all there is. Settles what became of messages that a QUIT could not remove."""
         maildrop = self.world.store[user]
         world, number = self.world, max(self.clients, default=0) + 1
-        talk = patient_login(world.dial, user, world.users[user], self.transcript, number, patience=world.patience)
-        seen = [talk.ask(b"RETR %d" % n, multiline=True).body for n in range(1, self._count(talk) + 1)]
-        uids = [line.partition(b" ")[2] for line in talk.ask(b"UIDL", multiline=True).lines or ()]
-        _settle(maildrop, seen, uids if "UIDL" in self.world.dialect.verbs else None)
-        self.world.leave(talk)
+        # Closed also if something is wrong with it: a session that stays open holds the lock for the next example.
+        with closing(
+            patient_login(world.dial, user, world.users[user], self.transcript, number, patience=world.patience)
+        ) as talk:
+            seen = [talk.ask(b"RETR %d" % n, multiline=True).body for n in range(1, self._count(talk) + 1)]
+            uids = [line.partition(b" ")[2] for line in talk.ask(b"UIDL", multiline=True).lines or ()]
+            _settle(maildrop, seen, uids if "UIDL" in self.world.dialect.verbs else None)
+            self.world.leave(talk)
 
     def _count(self, talk: Talk) -> int:
         return len(talk.ask(b"LIST", multiline=True).lines or ())
@@ -136,9 +139,11 @@ class SessionMachine(JudgedMachine):
     def client(self, number: int) -> _Client:
         """A client that is connected."""
         if number not in self.clients:
-            talk = Talk(self.world.dial(), self.transcript, number)
-            if not talk.reply().ok:
-                raise Mismatch("the greeting is not +OK")
+            with ExitStack() as stack:
+                talk = stack.enter_context(closing(Talk(self.world.dial(), self.transcript, number)))
+                if not talk.reply().ok:
+                    raise Mismatch("the greeting is not +OK")
+                stack.pop_all()
             model = ModelSession(self.world.store, self.world.users, self.world.dialect, lambda: self.commit_fails)
             self.clients[number] = _Client(talk, model)
         return self.clients[number]
