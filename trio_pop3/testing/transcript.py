@@ -31,6 +31,11 @@ _ENTRY: Final = re.compile(
 _MOST_LINES: Final = 30
 
 
+def octets(word: str) -> bytes:
+    """A name or password as it is sent; what came from a command line in another encoding, as it was."""
+    return word.encode("utf-8", "surrogateescape")
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """Octets that went one way on a connection, b"" for its end; or a message that was delivered."""
@@ -108,7 +113,9 @@ class Transcript:
     def conceal(self, text: str) -> str:
         """A sentence about this dialogue, without what is hidden."""
         for secret in sorted(self.hide, key=len, reverse=True):
-            for shown in (repr(secret)[2:-1], escape(secret), secret.decode("utf-8", "replace")):
+            # As `repr` writes it alone, and where a quote of either kind stands beside it.
+            both = repr(b"'\"" + secret)[5:-1]
+            for shown in (both, repr(secret)[2:-1], escape(secret), secret.decode("utf-8", "replace")):
                 if shown:
                     text = text.replace(shown, f"\\{{{self.hide[secret]}}}")
         return text
