@@ -23,7 +23,7 @@ BLOCK = re.compile(r"(?:<!-- ci: (?P<name>[a-z]+) -->\n)?```(?P<language>[a-z]*)
 # Shell commands: `.ci/run` and `.ci/serve` run them as a reader would.
 RUN_BY_CI = {"serve", "admin", "existing", "tls", "test"}
 # `test_docs_testing` runs these.
-RUN_BY_PYTEST = {"clienttest", "faults", "backendtest"}
+RUN_BY_PYTEST = {"clienttest", "faults", "backendtest", "replay", "servertest"}
 
 
 def blocks() -> dict[str, str]:

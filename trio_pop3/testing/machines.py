@@ -75,7 +75,7 @@ class SessionMachine(JudgedMachine):
         """A message arrives."""
         with self.judging():
             if self.world.deliver(user, message):
-                self.transcript.add("D", message)
+                self.transcript.add("D", message, user=user if len(self.world.users) > 1 else "")
                 self.world.store[user].deliver(message)
 
     def say(self, number: int, lines: Sequence[bytes], size: int = 0) -> None:
