@@ -11,10 +11,25 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from .. import lmtp
 from ..backend import ClientInfo
 from ..delivery import Delivery, DeliveryFailed, DeliveryTarget, Envelope, received
-from ..lmtp import LmtpConnection, Reply
+from ..lmtp import (
+    BadCommand,
+    ConnectionClosed,
+    Content,
+    Data,
+    EndOfContent,
+    Event,
+    Lhlo,
+    LmtpConnection,
+    Mail,
+    Quit,
+    Rcpt,
+    Reply,
+    Rset,
+    State,
+    Vrfy,
+)
 from ..sansio import NEED_DATA, Signal
 from .containment import concerns_others
 from .driver import loggable
@@ -85,7 +100,7 @@ class LmtpDriver:
         self._tally: Counter[int] = Counter()  # recipients by reply code
         # The transaction: who is meant, user by user, and by which address first.
         self._name = "unknown"
-        self._mail = lmtp.Mail(None)
+        self._mail = Mail(None)
         self._recipients: list[str] = []
         self._addresses: dict[str, Address] = {}
         self._delivery: Delivery | None = None
@@ -128,21 +143,21 @@ class LmtpDriver:
 
     async def _dialogue(self) -> str:
         self._out += self._connection.send(Reply(220, "", f"{self._options.hostname} LMTP ready"))
-        event: lmtp.Event | None = None
+        event: Event | None = None
         steps = 0
-        while self._connection.state is not lmtp.State.CLOSED:
+        while self._connection.state is not State.CLOSED:
             found = self._connection.next_event()
             if isinstance(found, Signal):
                 assert found is NEED_DATA
                 await self._flush()
                 # A message whose DATA was answered is waited for; one that was only talked of is not.
-                if self._draining and self._connection.state is not lmtp.State.CONTENT:
+                if self._draining and self._connection.state is not State.CONTENT:
                     await self._say_goodbye(_SHUTDOWN)
                     return "shutdown"
                 await self._receive()
                 continue
             event = found
-            if isinstance(event, lmtp.ConnectionClosed):
+            if isinstance(event, ConnectionClosed):
                 return "client closed"
             await self._obey(event)
             steps += 1
@@ -151,18 +166,18 @@ class LmtpDriver:
             if len(self._out) >= _FLUSH_OCTETS:
                 await self._flush()
         await self._flush()
-        return "quit" if isinstance(event, lmtp.Quit) else "gave up on it"
+        return "quit" if isinstance(event, Quit) else "gave up on it"
 
-    async def _obey(self, event: lmtp.Event) -> None:
+    async def _obey(self, event: Event) -> None:
         match event:
-            case lmtp.Content(octets):
+            case Content(octets):
                 assert self._delivery is not None
                 self._enter(Phase.WORK)
                 with trio.fail_after(self._options.command_timeout):
                     await self._delivery.write(octets)
-            case lmtp.EndOfContent():
+            case EndOfContent():
                 await self._finish(event)
-            case lmtp.Lhlo(name):
+            case Lhlo(name):
                 self._name = name
                 self._forget()
                 self._out += self._connection.send_extensions()
@@ -172,7 +187,7 @@ class LmtpDriver:
 
     async def _receive(self) -> None:
         """Octets that do not finish a command, and less than 64 KiB of a message, do not move the deadline."""
-        phase = Phase.CONTENT if self._connection.state is lmtp.State.CONTENT else Phase.COMMAND
+        phase = Phase.CONTENT if self._connection.state is State.CONTENT else Phase.COMMAND
         if phase is not self._waiting or self._received >= _RECEIVE_OCTETS:
             self._waiting, self._received = phase, 0
             self._due = trio.current_time() + self._timeouts[phase]
@@ -182,18 +197,18 @@ class LmtpDriver:
         self._received += len(data)
         self._connection.receive_data(data)
 
-    async def _answer(self, event: lmtp.Event) -> Reply:
+    async def _answer(self, event: Event) -> Reply:
         match event:
-            case lmtp.BadCommand(reply):
+            case BadCommand(reply):
                 return reply
-            case lmtp.Mail(size=size):
+            case Mail(size=size):
                 if size is not None and size > self._options.max_size:
                     return _TOO_LARGE
                 self._mail = event
                 return _SENDER_OK
-            case lmtp.Rcpt(recipient):
+            case Rcpt(recipient):
                 return await self._recipient(recipient)
-            case lmtp.Data():
+            case Data():
                 if self._draining:
                     return _SHUTDOWN
                 trace = received(
@@ -202,11 +217,11 @@ class LmtpDriver:
                 recipients = [(address, user) for user, address in self._addresses.items()]
                 self._delivery = self._target.begin(Envelope(self._mail.sender, recipients, trace))
                 return _GO_AHEAD
-            case lmtp.Rset():
+            case Rset():
                 self._forget()
-            case lmtp.Vrfy():
+            case Vrfy():
                 return _PERHAPS
-            case lmtp.Quit():
+            case Quit():
                 return _GOODBYE
         return _DONE
 
@@ -232,7 +247,7 @@ class LmtpDriver:
         logger.error("session %s: %s", self._client.session, what, exc_info=failure)
         return DeliveryFailed.reply
 
-    async def _finish(self, message: lmtp.EndOfContent) -> None:
+    async def _finish(self, message: EndOfContent) -> None:
         """Deliver to one after the other, and tell as soon as a copy is safe. Nothing from outside cuts this.
 
         Somebody who has two addresses here gets one copy. If the client is gone, whoever is not served yet is not: it
@@ -268,7 +283,7 @@ class LmtpDriver:
 
     def _forget(self) -> None:
         """The transaction is over."""
-        self._mail = lmtp.Mail(None)
+        self._mail = Mail(None)
         self._recipients.clear()
         self._addresses.clear()
 
@@ -296,7 +311,7 @@ class LmtpDriver:
         """A last 421, behind the replies made before, whoever cancels; nothing if the client was not taking any."""
         if self._phase is Phase.WRITE:
             return
-        if self._connection.state is not lmtp.State.CLOSED:
+        if self._connection.state is not State.CLOSED:
             self._out += self._connection.send(reply)
         with trio.move_on_after(_FAREWELL_SECONDS, shield=True), contextlib.suppress(trio.BrokenResourceError):
             await self._stream.send_all(self._out)
