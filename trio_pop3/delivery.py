@@ -138,12 +138,23 @@ def read_address(text: str) -> Address | None:
     return found[0] if found is not None and not found[1] else None
 
 
-def header(sender: Address | None, recipient: Address | None) -> bytes:
-    """The lines that final delivery puts first (RFC 5321 section 4.4), with LF line ends."""
-    lines = [f"Return-Path: <{'' if sender is None else sender}>\n"]
+def header(sender: str | None, recipient: str | None) -> bytes:
+    """The lines that final delivery puts first (RFC 5321 section 4.4), with LF line ends; none for what is not known.
+
+    Raises ValueError for an address that could end its line or its brackets.
+    """
+    lines = []
+    if sender is not None:
+        lines.append(f"Return-Path: <{_in_header(sender)}>\n")
     if recipient is not None:
-        lines.append(f"Delivered-To: {recipient}\n")
+        lines.append(f"Delivered-To: {_in_header(recipient)}\n")
     return "".join(lines).encode()
+
+
+def _in_header(address: str) -> str:
+    if not address.isprintable() or "<" in address or ">" in address:
+        raise ValueError(f"not an address: {address!a}")
+    return address
 
 
 def received(by: str, name: str, peer: str, session: str, *, utf8: bool) -> bytes:

@@ -7,8 +7,8 @@ import os
 from typing import Any
 
 from ..server import LmtpOptions, Pop3Listener
-from ..server.lmtp import check_local
 from ..server.listeners import close_all
+from ..server.lmtp import check_local
 from . import delivery, network
 from . import directory as layout
 from .failure import Failure

@@ -59,8 +59,8 @@ class Unfinished:
             os.rename(self._path, finished)
             self._path = finished
             sync_directory(os.fsencode(os.path.dirname(finished)))
-        if self._quota is not None:
-            self._quota.add(self._root, self._size)
+            if self._quota is not None:
+                self._quota.add(self._root, self._size)
         return name
 
     def discard(self) -> None:

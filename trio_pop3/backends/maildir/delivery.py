@@ -57,7 +57,7 @@ def delivery_failed(failure: Exception, maildir: str, quota: Quota | None) -> De
     """What a failure to deliver is to the mail system; its text is for logs."""
     if isinstance(failure, DeliveryFailed):
         return failure
-    text = f"cannot deliver to {maildir}: {type(failure).__name__}"
+    text = f"cannot deliver to {maildir}: {type(failure).__name__}: {failure}"
     if isinstance(failure, OSError):
         text = f"cannot deliver to {maildir}: {(failure.strerror or str(failure)).lower()}"
         if failure.errno == errno.ENOSPC:
@@ -115,10 +115,16 @@ class MaildirTarget:
         path = self._pattern.path_for(user)
         return path is not None and os.path.isdir(os.path.join(path, "new"))
 
+    @property
+    def quota(self) -> Quota | None:
+        """How much a Maildir may hold."""
+        return self._quota
+
     def begin(self, envelope: Envelope) -> MaildirDelivery:
         """A message comes. Nothing is touched yet."""
+        sender = "" if envelope.sender is None else str(envelope.sender)
         copies = [
-            _Copy(self.maildir_of(user), header(envelope.sender, address) + envelope.trace, self._quota)
+            _Copy(self.maildir_of(user), header(sender, str(address)) + envelope.trace, self._quota)
             for address, user in envelope.recipients
         ]
         return MaildirDelivery(copies, self._run_sync)
