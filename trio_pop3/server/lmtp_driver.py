@@ -169,6 +169,8 @@ class LmtpDriver:
         return "quit" if isinstance(event, Quit) else "gave up on it"
 
     async def _obey(self, event: Event) -> None:
+        if not isinstance(event, Content):
+            self._waiting = None  # a new deadline
         match event:
             case Content(octets):
                 assert self._delivery is not None
