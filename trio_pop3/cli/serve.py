@@ -199,7 +199,7 @@ def _prepare(
     count = logins.known_users(users)
     who = "" if count is None else f"{count} user{'s' * (count != 1)} of "
     if mail_in:
-        addresses += "; mail comes in on " + ", ".join(str(listener) for listener in mail_in)
+        addresses += "; LMTP at " + ", ".join(str(listener) for listener in mail_in)
     return backend, f"Serving {who}{directory or arguments.maildir} on {addresses}. Ctrl-C stops."
 
 
