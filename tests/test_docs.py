@@ -24,6 +24,11 @@ BLOCK = re.compile(r"(?:<!-- ci: (?P<name>[a-z]+) -->\n)?```(?P<language>[a-z]*)
 RUN_BY_CI = {"serve", "admin", "existing", "tls", "test"}
 # `test_docs_testing` runs these.
 RUN_BY_PYTEST = {"clienttest", "faults", "backendtest", "replay", "servertest"}
+# `interop.test_mta` runs these, in a real Postfix and a real Exim.
+RUN_BY_MTA = {
+    "lmtpserve", "postfixlmtp", "eximlmtprouter", "eximlmtptransport", "postfixpipemaster", "postfixpipemain",
+    "postfixmailbox", "eximpipe",
+}  # fmt: skip
 
 
 def blocks() -> dict[str, str]:
@@ -76,7 +81,7 @@ def serving(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, C
 
 
 def test_every_block_is_known() -> None:
-    assert set(BLOCKS) == RUN_BY_CI | RUN_BY_PYTEST | {
+    assert set(BLOCKS) == RUN_BY_CI | RUN_BY_PYTEST | RUN_BY_MTA | {
         name.removeprefix("test_block_") for name in globals() if "test_block_" in name
     }
 

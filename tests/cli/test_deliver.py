@@ -82,7 +82,7 @@ def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> No
     ("words", "why"),
     [
         ([], "name a DIR"),
-        (["DIR", "--maildir", "/m/{user}", "-d", "a@b"], "name a DIR"),
+        (["DIR", "alice", "--maildir", "/m/{user}"], "name a DIR"),
         (["DIR"], "one recipient at a time"),
         (["DIR", "alice", "-d", "alice"], "one recipient at a time"),
         (["DIR", "-d", "alice", "-d", "bob"], "one recipient at a time"),
@@ -121,6 +121,16 @@ def test_envelope_and_recipient(command: Command, directory: Path, words: list[s
     assert held(directory) == [stored]
 
 
+def test_envelope_in_the_environment(command: Command, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("deliver", directory, "--environment")
+    assert command(*words, stdin=b"x\n").status == os.EX_USAGE
+    monkeypatch.setenv("RECIPIENT", "alice")
+    monkeypatch.setenv("SENDER", "")
+    assert command(*words, "-d", "alice", stdin=b"x\n").status == os.EX_USAGE
+    assert command(*words, stdin=b"x\n").status == os.EX_OK
+    assert held(directory) == [b"Return-Path: <>\nDelivered-To: alice\nx\n"]
+
+
 @pytest.mark.parametrize("address", ["alice@x.org", "alice+a", "carol", "not an address", "", "../alice"])
 def test_an_address_nobody_has(command: Command, directory: Path, address: str) -> None:
     """What goes back to a stranger does not tell where our mail is."""
@@ -136,8 +146,8 @@ def test_the_other_layout(command: Command, tmp_path: Path) -> None:
     users = tmp_path / "users"
     users.write_text("alice@x.org:{PLAIN}secret\ncarol@x.org:{PLAIN}secret\n")
     pattern = f"{tmp_path}/{{domain}}/{{local}}"
-    listed = ("deliver", "--maildir", pattern, "--passwd-file", users, "-d")
     free = ("deliver", "--maildir", pattern, "-d")
+    listed = (*free[:-1], "--passwd-file", users, "-d")
     statuses = {
         (listed, "alice@X.org"): os.EX_OK,
         (listed, "bob@x.org"): os.EX_NOUSER,
@@ -145,11 +155,17 @@ def test_the_other_layout(command: Command, tmp_path: Path) -> None:
         (free, "Alice@x.org"): os.EX_OK,
         (free, "bob@x.org"): os.EX_TEMPFAIL,
         (free, "../x@x.org"): os.EX_NOUSER,
+        (free[:-1], "alice@x.org"): os.EX_OK,
+        (free[:-1], "bob@x.org"): os.EX_TEMPFAIL,
+        (free[:-1], "../x@x.org"): os.EX_NOUSER,
+        (listed[:-1], "bob@x.org"): os.EX_NOUSER,
     }
     for (words, address), status in statuses.items():
         assert command(*words, address, stdin=b"x\n").status == status, address
     stored = [path.read_bytes() for path in (tmp_path / "x.org" / "alice" / "new").iterdir()]
-    assert sorted(stored) == [b"Delivered-To: Alice@x.org\nx\n", b"Delivered-To: alice@X.org\nx\n"]
+    assert sorted(stored) == [
+        b"Delivered-To: Alice@x.org\nx\n", b"Delivered-To: alice@X.org\nx\n", b"x\n"
+    ]  # fmt: skip
 
 
 def test_a_full_mailbox(command: Command, directory: Path) -> None:

@@ -84,10 +84,10 @@ class MailSystem:
 
 def swaks(*words: str, message: bytes) -> str:
     """Raises AssertionError if the other side says no."""
-    # swaks takes \n in its data for a line end, and ends it itself.
+    # swaks ends the message itself.
     done = subprocess.run(
         [program("swaks"), *words, "--helo", "client.example.net", "--data", "-"],
-        input=message, capture_output=True, timeout=60, check=False,
+        input=message.removesuffix(b"\n"), capture_output=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.decode(errors="replace")
@@ -115,6 +115,7 @@ alias_maps =
 alias_database =
 local_recipient_maps =
 biff = no
+default_transport = discard:
 default_database_type = texthash
 """
 _MASTER = """
@@ -128,6 +129,7 @@ defer unix - - n - 0 bounce
 trace unix - - n - 0 bounce
 proxymap unix - - n - - proxymap
 error unix - - n - - error
+discard unix - - n - - discard
 retry unix - - n - - error
 local unix - n n - - local
 lmtp unix - - n - - lmtp
@@ -182,6 +184,7 @@ def _make_queue(queue: Path) -> None:
 
 _EXIM = """
 primary_hostname = mail.example.org
+exim_path = {binary}
 spool_directory = {home}/spool
 log_file_path = {home}/log/%slog
 pid_file_path = {home}/exim.pid
@@ -217,7 +220,7 @@ def exim(home: Path, router: str, transport: str) -> Iterator[MailSystem]:
         (home / folder).mkdir(parents=True, exist_ok=True)
         shutil.chown(home / folder, "Debian-exim", "Debian-exim")
     configuration = home / "exim.conf"
-    configuration.write_text(_EXIM.format(home=home, port=port, router=router, transport=transport))
+    configuration.write_text(_EXIM.format(home=home, binary=binary, port=port, router=router, transport=transport))
     yield from _running([str(binary), "-C", str(configuration), "-bdf", "-q1m"], dict(os.environ), home / "log", port)
 
 

@@ -26,7 +26,7 @@ def add_to(commands: Any) -> None:
     """The command and its options."""
     parser = commands.add_parser(
         "deliver",
-        usage="%(prog)s [options] DIR NAME | DIR -d ADDRESS | --maildir PATTERN [--passwd-file FILE] -d ADDRESS",
+        usage="%(prog)s [options] {DIR | --maildir PATTERN [--passwd-file FILE]} {NAME | -d ADDRESS}",
         help="deliver a message from standard input",
         description="Delivers the message on standard input to one user: NAME, whose mail it is as it is written, or "
         "the one with the mail address ADDRESS. Exit statuses, of sysexits(3): 0 delivered, and safe on disk; 67 no "
@@ -41,6 +41,10 @@ def add_to(commands: Any) -> None:
         help="to whom the message was sent; Delivered-To is put before it",
     )  # fmt: skip
     parser.add_argument("-f", "--sender", metavar="ADDRESS", help="who sent it; Return-Path is put before it")
+    parser.add_argument(
+        "--environment", action="store_true",
+        help="take both from the variables SENDER and RECIPIENT, as Exim's pipe transport sets them",
+    )  # fmt: skip
     parser.add_argument(
         "--maildir", metavar="PATTERN", help="in place of DIR: where a user's Maildir is, as `serve` takes it"
     )
@@ -58,17 +62,24 @@ def run(arguments: argparse.Namespace) -> int:
     A mail system returns the message to its sender for any status but EX_TEMPFAIL. So only what trying again cannot
     change has another one: what somebody can mend, a mount, a file, a permission, or us, must not cost mail.
     """
-    address = _address(arguments)
+    _check(arguments)
     try:
         with _interruptible():
-            _deliver(arguments, address)
+            _deliver(arguments)
     except Failure as failure:
         raise Failure(str(failure), os.EX_USAGE if failure.status == 2 else failure.status) from None
     return os.EX_OK
 
 
-def _address(arguments: argparse.Namespace) -> str | None:
-    """The address to deliver to; None if the user's name is given instead. Raises Failure for words in a muddle."""
+def _check(arguments: argparse.Namespace) -> None:
+    """Words in a muddle. Raises Failure."""
+    if arguments.maildir is not None and arguments.name is None:
+        # There is no DIR then, and the one word is NAME.
+        arguments.directory, arguments.name = None, arguments.directory
+    if arguments.environment:
+        if arguments.sender is not None or arguments.recipient or "RECIPIENT" not in os.environ:
+            raise Failure("--environment takes the place of -f and -d, and needs the variable RECIPIENT", os.EX_USAGE)
+        arguments.sender, arguments.recipient = os.environ.get("SENDER"), [os.environ["RECIPIENT"]]
     if (arguments.directory is None) == (arguments.maildir is None):
         raise Failure("name a DIR, or --maildir with a pattern", os.EX_USAGE)
     if arguments.directory is not None and arguments.passwd_file is not None:
@@ -76,52 +87,50 @@ def _address(arguments: argparse.Namespace) -> str | None:
     if len(arguments.recipient) + (arguments.name is not None) != 1:
         # One exit status cannot say that one has the message and another has not.
         raise Failure("deliver takes one recipient at a time: NAME, or one -d ADDRESS", os.EX_USAGE)
-    return arguments.recipient[0] if arguments.recipient else None
 
 
-def _deliver(arguments: argparse.Namespace, address: str | None) -> None:
+def _deliver(arguments: argparse.Namespace) -> None:
+    address = arguments.recipient[0] if arguments.recipient else None
     maildir = "the Maildir"
-    target = None
+    quota = None
     try:
         head = header(arguments.sender, address)
     except ValueError as failure:
         raise Failure(str(failure), os.EX_USAGE) from None
     try:
-        if address is None:
-            maildir = _maildir_of(arguments.directory, arguments.name)
         target = _target(arguments)
-        if address is not None:
-            maildir = target.maildir_of(_user(target, address))
+        quota = target.quota
+        maildir = target.maildir_of(arguments.name if address is None else _user(target, address))
         stdin = None if sys.stdin is None else sys.stdin.buffer
-        deliver(maildir, itertools.chain([head] if head else (), message(stdin)), target.quota)
+        deliver(maildir, itertools.chain([head] if head else (), message(stdin)), quota)
     except Failure:
         raise
     except Exception as failure:
-        failed = delivery_failed(failure, maildir, None if target is None else target.quota)
+        failed = delivery_failed(failure, maildir, quota)
         # What is sent back to a stranger tells nothing of our disks.
-        sentence = str(failed) if failed.status == os.EX_TEMPFAIL else f"{failed.reply.text}: {address}"
+        sentence = (
+            str(failed) if failed.status == os.EX_TEMPFAIL else f"{failed.reply.text}: {address or arguments.name}"
+        )
         raise Failure(sentence, failed.status) from None
 
 
 def _target(arguments: argparse.Namespace) -> MaildirTarget:
-    directory, users = arguments.directory, arguments.passwd_file
+    directory, users, name = arguments.directory, arguments.passwd_file, arguments.name
     pattern = arguments.maildir
     if directory is not None:
         pattern, users = mail_pattern(os.path.abspath(directory)), users_path(directory)
+    if directory is not None and name is not None:
+        try:
+            maildir_of(directory, name)
+        except Failure as failure:
+            raise Failure(str(failure), os.EX_NOUSER) from None
     try:
         known = None if users is None else open_users(users)
     except Failure as failure:
         raise Failure(str(failure), os.EX_TEMPFAIL) from None
-    if arguments.name is not None and known is not None and not known.look_up(arguments.name):
-        raise Failure(f"no user {arguments.name} in {users}", os.EX_NOUSER)
+    if name is not None and known is not None and not known.look_up(name):
+        raise NoSuchUser(f"no user {name} in {users}")
     return delivery.target(arguments, pattern, None if known is None else known.look_up)
-
-
-def _maildir_of(directory: str, name: str) -> str:
-    try:
-        return maildir_of(directory, name)
-    except Failure as failure:
-        raise Failure(str(failure), os.EX_NOUSER) from None
 
 
 def _user(target: MaildirTarget, text: str) -> str:
