@@ -150,9 +150,17 @@ def test_421_ends_it_at_any_time() -> None:
             connection.receive_data(b"x")
 
 
+def test_rset_forgets_the_transaction() -> None:
+    """RFC 5321 section 4.1.1.5."""
+    *_, again = answered(b"MAIL FROM:<a@b>", b"RCPT TO:<c@d>", b"RSET", b"DATA")
+    assert isinstance(again, BadCommand)
+    assert again.reply.text == "say MAIL first"
+
+
 def test_a_client_that_leaves_in_a_message_has_sent_none() -> None:
     connection = in_content()
     connection.receive_data(b"half\r\n.")
+    assert connection.unread == len(b"half\r\n.")
     connection.receive_data(b"")
     assert events(connection) == [Content(b"half"), ConnectionClosed()]
 
@@ -233,6 +241,12 @@ def test_what_is_refused(line: bytes, code: int, enhanced: str) -> None:
     (event,) = answered(line)
     assert isinstance(event, BadCommand)
     assert (event.reply.code, event.reply.enhanced) == (code, enhanced)
+
+
+def test_a_parameter_of_a_recipient_is_not_served() -> None:
+    _, event = answered(b"MAIL FROM:<>", b"RCPT TO:<a@b> NOTIFY=NEVER")
+    assert isinstance(event, BadCommand)
+    assert event.reply.code == 555
 
 
 def test_recipients() -> None:

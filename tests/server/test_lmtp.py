@@ -229,7 +229,9 @@ async def test_deadlines(clock: trio.testing.MockClock) -> None:
 
 
 @pytest.mark.parametrize(("step", "reply"), [("find", b"451 4.3.0"), ("write", b"421 4.3.0"), ("finish", b"451 4.3.0")])
-async def test_a_store_that_does_not_answer(step: str, reply: bytes, clock: object) -> None:
+async def test_a_store_that_does_not_answer(
+    step: str, reply: bytes, clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
     """P4: nobody waits for ever, and nothing is acknowledged."""
     target = Target()
     target.pause = {step: trio.sleep_forever}
@@ -238,12 +240,17 @@ async def test_a_store_that_does_not_answer(step: str, reply: bytes, clock: obje
         heard = await bench.lines(9 if step == "find" else 11)
         assert heard[-1][:9] == reply
     assert target.mail["alice"] == []
+    assert "Traceback" not in caplog.text
 
 
-async def test_a_client_that_does_not_read(clock: object) -> None:
+async def test_a_client_that_does_not_read(clock: object, caplog: pytest.LogCaptureFixture) -> None:
     one, other = trio.testing.lockstep_stream_pair()
+    began = trio.current_time()
     driver = LmtpDriver(one, Target(), PEER, LmtpOptions(hostname="here"))
-    await driver.run()  # ends by itself, a minute later
+    await driver.run()
+    assert trio.current_time() - began == pytest.approx(60)
+    assert "reason='client too slow'" in caplog.text
+    assert "Traceback" not in caplog.text
     await other.aclose()
 
 

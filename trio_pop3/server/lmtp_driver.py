@@ -72,6 +72,10 @@ class Phase(Enum):
     WRITE = "client too slow"
 
 
+# Ends behind which nothing of ours is on its way to the client.
+_NOTHING_TO_READ: Final = ("quit", "client closed", "connection lost", Phase.WRITE.value)
+
+
 class LmtpDriver:
     """Runs one connection from greeting to close.
 
@@ -118,6 +122,9 @@ class LmtpDriver:
             reason = await self._serve()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             reason = "connection lost"
+        except trio.TooSlowError:
+            reason = self._phase.value
+            await self._say_goodbye(_TROUBLE)
         except BaseException as failure:  # noqa: ASYNC103 - what concerns others is raised again
             if (more := concerns_others(failure)) is not None:
                 await self._say_goodbye(_SHUTDOWN)
@@ -129,7 +136,7 @@ class LmtpDriver:
             await self._discard()
             self._log(reason)
         # Where we gave up, the client may be sending still, and that would cut off what we said last.
-        if reason not in ("quit", "connection lost") and isinstance(self._stream, trio.abc.HalfCloseableStream):
+        if reason not in _NOTHING_TO_READ and isinstance(self._stream, trio.abc.HalfCloseableStream):
             await let_client_read(self._stream, self._stream)
 
     async def _serve(self) -> str:
