@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from trio_pop3.backend import TemporaryFailure
 from trio_pop3.backends.maildir import MaildirTarget, Quota, make_maildir
+from trio_pop3.backends.maildir.deliver import Unfinished
 from trio_pop3.backends.maildir.delivery import UnixLines, delivery_failed
 from trio_pop3.delivery import DeliveryFailed, Envelope, NoSuchUser, OverQuota, OverQuotaForNow, Recipients, StoreFull
 from trio_pop3.lmtp.grammar import Address
@@ -104,6 +105,27 @@ async def test_what_fails_for_one_leaves_nothing_and_spares_the_other(
     assert held(boxes, f"{user}@x.org") == []
     assert len(held(boxes, "alice@x.org" if failed else "bob@x.org")) == 1
     assert open_files() == before
+
+
+async def test_a_disk_that_is_full_for_a_moment_gets_no_half_message(
+    boxes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P1: what comes behind a piece that could not be written is not written either."""
+    real, calls = Unfinished.write, 0
+
+    def write(unfinished: Unfinished, octets: bytes) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:  # Alice's first piece, behind the headers
+            unfinished.discard()
+            raise OSError(errno.ENOSPC, "no space left on device")
+        real(unfinished, octets)
+
+    monkeypatch.setattr(Unfinished, "write", write)
+    alice, bob = await send(target(boxes), b"y" * 600_000, b"z" * 600_000)
+    assert (type(alice), bob) == (StoreFull, None)
+    assert held(boxes, "alice@x.org") == []
+    assert len(held(boxes, "bob@x.org")) == 1
 
 
 def test_a_full_disk_in_the_middle(boxes: Path) -> None:
