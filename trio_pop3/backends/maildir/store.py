@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypedDict, Unpack, cast
 
 import trio
@@ -22,10 +23,11 @@ from ...backend import (
     PermanentFailure,
     TemporaryFailure,
 )
-from .lock import MaildirLock
+from .lock import MaildirLock, owner_note
 from .paths import PathPattern
 from .removal import Removal
 from .scan import READ_OCTETS, MaildirMessage, Whereabouts, snapshot
+from .waiting import patiently
 
 logger = logging.getLogger("trio_pop3.maildir")
 
@@ -33,6 +35,8 @@ RunSync = Callable[..., Awaitable[Any]]
 
 # Disks do not get faster when more threads wait for them.
 _THREADS: Final = 16
+# Clients wait a minute or two for a reply before they give up.
+_LONGEST_WAIT: Final = 120
 # What an administrator must mend; anything else may pass.
 _PERMANENT: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
@@ -53,6 +57,7 @@ class MaildirOptions(TypedDict, total=False):
 
     limiter: trio.CapacityLimiter | None
     run_sync: RunSync | None
+    lock_wait: float
 
 
 class MaildirStore:
@@ -66,12 +71,22 @@ class MaildirStore:
         pattern: see `PathPattern`, which may raise ValueError.
         limiter: for the default worker threads.
         run_sync: how blocking work is run instead. It must not return or raise while the work goes on.
+        lock_wait: seconds to wait for a maildrop that another session has open, 0 to 120, before the login is refused.
+            More than 0 needs trio.
     """
 
     def __init__(
-        self, pattern: str, *, limiter: trio.CapacityLimiter | None = None, run_sync: RunSync | None = None
+        self,
+        pattern: str,
+        *,
+        limiter: trio.CapacityLimiter | None = None,
+        run_sync: RunSync | None = None,
+        lock_wait: float = 0,
     ) -> None:
+        if not 0 <= lock_wait <= _LONGEST_WAIT:
+            raise ValueError(f"lock_wait must be 0 to {_LONGEST_WAIT} seconds, not {lock_wait!r}")
         self._pattern: Final = PathPattern(pattern)
+        self._lock_wait: Final = lock_wait
         self._run_sync: Final = in_threads(limiter) if run_sync is None else run_sync
 
     async def open(self, user: str, client: ClientInfo) -> MaildirMaildrop:
@@ -81,9 +96,11 @@ class MaildirStore:
             # Not a name that can have mail here; whether it can log in elsewhere is nobody's business.
             logger.warning("session %s: %a has no place in %r", client.session, user, self._pattern)
             raise AuthenticationFailed
-        lock = MaildirLock(os.fsencode(path), client.session)
+        maildir = os.fsencode(path)
+        lock = MaildirLock(maildir, owner_note(user, client))
         try:
-            messages, files = await self._run_sync(_opened, os.fsencode(path), lock)
+            attempt = partial(self._run_sync, _opened, maildir, lock)
+            messages, files = await patiently(lock, self._lock_wait, attempt)
         except BaseException:
             # Failed, or cancelled when the thread had already finished. The thread is through in either case, so that
             # nothing takes the lock behind our back.
@@ -92,10 +109,12 @@ class MaildirStore:
         return MaildirMaildrop(messages, files, lock, self._run_sync)
 
 
-def _opened(maildir: bytes, lock: MaildirLock) -> tuple[list[MaildirMessage], Whereabouts]:
+def _opened(
+    maildir: bytes, lock: MaildirLock, wake: Callable[[], None] | None
+) -> tuple[list[MaildirMessage], Whereabouts]:
     files = Whereabouts(maildir)
     try:
-        lock.acquire()
+        lock.acquire(wake)
         return snapshot(files), files
     except BlockingIOError:
         raise MaildropInUse from None
