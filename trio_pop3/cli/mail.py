@@ -30,9 +30,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "IMAP servers take for deleted; or hide it from POP3 only",
     )  # fmt: skip
     leaving.add_argument("--trash", metavar="NAME", default=".Trash", help="the Maildir++ folder (default: .Trash)")
-    leaving.add_argument(
-        "--trash-days", type=int, metavar="N", help="after which trash is emptied (default: never)"
-    )
+    leaving.add_argument("--trash-days", type=int, metavar="N", help="after which trash is emptied (default: never)")
     leaving.add_argument("--journal", metavar="FILE", help="gets a line for each message before it is removed")
     leaving.add_argument(
         "--expire", type=_days, metavar="DAYS",

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from .deliver import sync_directory
 from .names import base_name
 
-_DELETED: Final = "T"
+_DELETED: Final = b"T"
 
 
 class Disposal(Protocol):
@@ -68,7 +68,8 @@ class Flag:
 
 def is_flagged(path: bytes) -> bool:
     """Whether a file is marked as deleted: `cur/x:2,ST`. In new/ nothing has flags."""
-    return path.startswith(b"cur/") and _DELETED.encode() in _flags(path[len(b"cur/") :])[1]
+    base, flags, _ = _flags(path[len(b"new/") :])
+    return path.startswith(b"cur/") and base != b"" and _DELETED in flags
 
 
 def _flagged(path: bytes) -> bytes:
@@ -76,8 +77,7 @@ def _flagged(path: bytes) -> bytes:
     if not base or base_name(path[len(b"new/") :]) != base:
         # A name that begins with a colon is an identity as a whole, and has no place for flags.
         raise OSError(errno.EINVAL, "no flag can be set", path)
-    letters = "".join(sorted({*flags.decode("latin-1"), _DELETED})).encode("latin-1")
-    return b"cur/%s:2,%s%s" % (base, letters, rest)
+    return b"cur/%s:2,%s%s" % (base, bytes(sorted({*flags, *_DELETED})), rest)
 
 
 def _flags(name: bytes) -> tuple[bytes, bytes, bytes]:
