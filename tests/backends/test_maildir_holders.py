@@ -96,7 +96,7 @@ def test_a_note_that_is_none_of_the_holders(box: Box, note: bytes) -> None:
     ("written", "shown"), [("j\xf6rg", "j\xf6rg"), ("a b", "a%20b"), ("a\n\x1b[2J", "a%0A%1B%5B2J"), ("50%", "50%")]
 )
 def test_a_user_is_one_word_that_can_be_printed(box: Box, written: str, shown: str) -> None:
-    """H1: nobody writes a line of the list with a user name."""
+    """H11: nobody writes a line of the list with a user name."""
     lock = MaildirLock(box.octets_path, owner_note(written, CLIENT))
     lock.acquire()
     holder = Locks().holder(box.octets_path)

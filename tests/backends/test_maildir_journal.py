@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_line_says_who_when_from_where_and_which(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """J5: and nothing of what is in it."""
+    """Wish 8: and nothing of what is in it."""
     monkeypatch.setattr(time, "gmtime", lambda: time.struct_time((2026, 11, 25, 9, 8, 7, 2, 329, 0)))
     Journal(path).record("unlink", WHO, MAIL)
     start = "2026-11-25T09:08:07Z unlink user=alice peer=192.0.2.1:4711 session=far"
@@ -50,7 +50,7 @@ def test_only_the_owner_may_read_it(path: Path) -> None:
 
 
 def test_appended_and_rotated_by_renaming(path: Path) -> None:
-    """J5: it is opened anew each time."""
+    """Wish 8: it is opened anew each time."""
     journal = Journal(path)
     before = open_files()
     for uid in "abc":

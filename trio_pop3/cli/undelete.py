@@ -89,15 +89,17 @@ def _asked_for(contents: list[Discarded], arguments: argparse.Namespace) -> list
 def _restore(folder: Trash, maildir: bytes, wanted: Iterable[Discarded], *, dry: bool) -> int:
     status = 0
     there = {*Whereabouts(maildir).look()}
-    for one in wanted:
-        if one.base in there:
-            complain(f"{one.uid} is in the maildrop already, so what is in the trash stays there")
-            status = 1
-            continue
+    try:
+        for one in wanted:
+            if one.base in there:
+                complain(f"{one.uid} is in the maildrop already, so what is in the trash stays there")
+                status = 1
+                continue
+            if not dry:
+                folder.restore(maildir, one)
+            there.add(one.base)
+            say(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z', time.localtime(one.since))}  {one.uid}  {one.stored}")
+    finally:
         if not dry:
-            folder.restore(maildir, one)
-        there.add(one.base)
-        say(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z', time.localtime(one.since))}  {one.uid}  {one.stored}")
-    if not dry:
-        folder.sync(maildir)
+            folder.sync_restored(maildir)
     return status

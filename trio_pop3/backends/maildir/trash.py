@@ -60,9 +60,12 @@ class Trash:
 
     def sync(self, maildir: bytes) -> None:
         """Where the files are now before where they were: a power cut may leave one in both, and never in none."""
+        self._sync()
+        Unlink().sync(maildir)
+
+    def _sync(self) -> None:
         for fd in self._parts.values():
             os.fsync(fd)
-        Unlink().sync(maildir)
 
     # --- what is in it ---------------------------------------------------------------------------------------------
 
@@ -99,7 +102,7 @@ class Trash:
         return sorted(found, key=lambda discarded: (-discarded.since, discarded.name))
 
     def restore(self, maildir: bytes, discarded: Discarded) -> None:
-        """Move a message back to where it was. Durable after `sync`. Raises OSError.
+        """Move a message back to where it was. Durable after `sync_restored`. Raises OSError.
 
         The caller has seen that no file in the Maildir has its base name.
         """
@@ -107,6 +110,11 @@ class Trash:
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
         os.rename(discarded.name, target, src_dir_fd=self._parts[discarded.part])
+
+    def sync_restored(self, maildir: bytes) -> None:
+        """As `sync`, for the other direction."""
+        Unlink().sync(maildir)
+        self._sync()
 
 
 @dataclass(frozen=True, slots=True)
