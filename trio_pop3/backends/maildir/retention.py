@@ -97,7 +97,7 @@ class Keeper:
 
     # --- login -----------------------------------------------------------------------------------------------------
 
-    def shown(self, messages: list[MaildirMessage]) -> list[MaildirMessage]:
+    def shown(self, messages: Sequence[MaildirMessage]) -> Sequence[MaildirMessage]:
         """The messages that are still there for POP3, after those whose time is over have gone.
 
         Raises OSError if nobody knows which they are: what was deleted must not come back as if it were new.
@@ -123,7 +123,7 @@ class Keeper:
         inodes = {inode_of(self.files.full(path)) for path in places if is_flagged(path)}
         return message.inode in inodes
 
-    def _without_expired(self, messages: list[MaildirMessage], limit: int) -> list[MaildirMessage]:
+    def _without_expired(self, messages: Sequence[MaildirMessage], limit: int) -> Sequence[MaildirMessage]:
         due = [message for message in messages if self._times.get(message.uid, limit + 1) <= limit][:_EXPIRED_AT_ONCE]
         if not due:
             return messages

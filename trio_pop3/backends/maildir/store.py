@@ -139,7 +139,7 @@ class MaildirStore:
         return MaildirMaildrop(messages, keeper, lock, self._run_sync)
 
 
-def _opened(keeper: Keeper, lock: MaildirLock, wake: Callable[[], None] | None) -> list[MaildirMessage]:
+def _opened(keeper: Keeper, lock: MaildirLock, wake: Callable[[], None] | None) -> Sequence[MaildirMessage]:
     try:
         lock.acquire(wake)
     except BlockingIOError:
