@@ -15,7 +15,7 @@ from trio_pop3.backends.maildir.deliver import deliver
 from trio_pop3.backends.maildir.lock import LOCK_NAME, MaildirLock, owner_note
 
 from ..driving import CLIENT
-from .maildir_helpers import Box, child, open_files
+from .maildir_helpers import Box, child, chowned, open_files
 
 
 @pytest.fixture
@@ -204,14 +204,14 @@ def test_a_lock_file_that_is_something_else_as_well(box: Box, kind: str) -> None
     assert open_files() == before
 
 
-def test_what_root_makes_belongs_to_the_owner_of_the_maildir(box: Box) -> None:
-    """I7: or no server that is not root could lock it any more. Needs root, as CI has it."""
-    os.chown(box.path / "cur", 4711, 4712)
-    lock = MaildirLock(box.octets_path, "1")
-    lock.acquire()
-    lock.release()
-    status = os.stat(box.octets_path + b"/" + LOCK_NAME)
-    assert (status.st_uid, status.st_gid) == (4711, 4712)
+def test_what_root_makes_belongs_to_the_owner_of_the_maildir(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I7: or no server that is not root could lock it any more. What is there keeps its owner."""
+    given, status = chowned(monkeypatch), (box.path / "cur").stat()
+    for _ in range(2):
+        lock = MaildirLock(box.octets_path, "1")
+        lock.acquire()
+        lock.release()
+    assert given == [(os.fsdecode(LOCK_NAME), status.st_uid, status.st_gid)]
 
 
 def test_delivery_and_others_are_not_held_up(box: Box) -> None:
