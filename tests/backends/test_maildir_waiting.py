@@ -20,7 +20,7 @@ from trio_pop3.backends.maildir.lock import LOCK_NAME
 from trio_pop3.backends.maildir.store import MaildirMaildrop
 
 from ..driving import CLIENT
-from .maildir_helpers import Box, inline
+from .maildir_helpers import Box, child, inline
 
 
 @pytest.fixture
@@ -189,3 +189,24 @@ async def test_a_holder_in_another_loop_wakes_it(box: Box) -> None:
 def test_a_wait_that_makes_no_sense(seconds: float) -> None:
     with pytest.raises(ValueError, match="lock_wait must be 0 to 120 seconds"):
         MaildirStore("/mail/{user}", lock_wait=seconds)
+
+
+async def test_the_death_of_another_process_lets_us_in(box: Box) -> None:
+    """I7: kill -9 of a real process that holds the lock, while we wait for it; in real time."""
+    script = """
+dialogue = box.login()
+print("locked", flush=True)
+sys.stdin.read()
+"""
+    with child(box.root, script) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+
+                async def wait() -> None:
+                    patient = MaildirStore(f"{box.root}/{{user}}", lock_wait=60)
+                    await (await patient.open("alice", CLIENT)).release()
+
+                nursery.start_soon(wait)
+                await trio.to_thread.run_sync(process.kill)
