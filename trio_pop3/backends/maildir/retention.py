@@ -79,8 +79,8 @@ def _checked(days: Days) -> int | None:
 class Keeper:
     """One session's part in a policy. Under the lock; called in threads, one call at a time.
 
-    left: what the last removal has not removed. retrieved: uids of what the client has got whole; the maildrop adds
-    to it.
+    left: what the last removal has not removed. retrieved: uids of what the client has got whole, in that order; the
+    maildrop adds to it. Nothing here sorts or joins much at once: no other thread runs while Python does.
     """
 
     __slots__ = ("_days", "_hidden", "_policy", "_times", "_who", "files", "left", "retrieved")
@@ -93,7 +93,7 @@ class Keeper:
         self._hidden: dict[str, int] = {}
         self._times: dict[str, int] = {}
         self.left: Sequence[MaildirMessage] = ()
-        self.retrieved: Final[set[str]] = set()
+        self.retrieved: Final[dict[str, None]] = {}
 
     # --- login -----------------------------------------------------------------------------------------------------
 
@@ -208,11 +208,13 @@ class Keeper:
 
     def _remember(self, deleted: Sequence[MaildirMessage]) -> None:
         """Write down what was retrieved for the first time. If that fails, mail is kept for longer."""
-        gone = {message.uid for message in deleted} - {message.uid for message in self.left}
-        fresh = self.retrieved - self._times.keys() - gone
+        left = {message.uid for message in self.left}
+        gone = {message.uid for message in deleted if message.uid not in left}
+        now = int(time.time())
+        fresh = {uid: now for uid in self.retrieved if uid not in self._times and uid not in gone}
         if not fresh:
             return
-        times = {**self._times, **dict.fromkeys(sorted(fresh), int(time.time()))}
+        times = {**self._times, **fresh}
         file = UidTimes(self.files.maildir, RETRIEVED)
         try:
             file.write(times)

@@ -70,8 +70,8 @@ class MaildirOptions(TypedDict, total=False):
 class MaildirStore:
     """Serves Maildirs found by a pattern, such as `/var/mail/vhosts/{domain}/{local}/Maildir`.
 
-    new/ and cur/ are read; nothing is moved, no flag is changed, delivery and IMAP are never held up. Unique-ids are
-    the base names of the files. A Maildir that is not there is a failure, never an empty maildrop: clients would
+    new/ and cur/ are read; unless an option says so nothing is moved and no flag is changed, and delivery and IMAP are
+    never held up. Unique-ids are the base names of the files. A Maildir that is not there is a failure, never an empty maildrop: clients would
     forget what they have fetched.
 
     Args:
@@ -88,8 +88,9 @@ class MaildirStore:
         journal: a file that gets a line for each message before it is removed: time, user, peer, session, uid, octets.
             While it cannot be written nothing is removed, and QUIT is answered `-ERR`.
         expire: days after which a message is treated as if it were deleted, counted from the first session that got it
-            whole with RETR and ended in QUIT; "never"; or a function of the user, or of None, for which it gives the
-            least of any user. 0 is at that QUIT. Announced in CAPA (RFC 2449 section 6.7). None: nothing is announced.
+            whole with RETR and ended in QUIT; 0 is at that QUIT; "never" is an announcement only; or a function of the
+            user, which must not block, and gives for None the least of any user. Announced in CAPA (RFC 2449 section
+            6.7). None: nothing is removed, and nothing announced.
 
     Raises ValueError for values that make no sense.
     """
@@ -222,7 +223,7 @@ class MaildirMaildrop:
 
     def retrieved(self, message: MessageInfo) -> None:
         """Note it, for the policy."""
-        self._keeper.retrieved.add(message.uid)
+        self._keeper.retrieved[message.uid] = None
 
     async def release(self) -> None:
         """Give the lock back."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import heapq
 import os
 import re
 import stat
@@ -80,7 +81,7 @@ class Trash:
         for fd in self._parts.values():
             # What arrived after the limit cannot have been here before it. The oldest are likeliest to be due.
             arrivals = ((_arrived(os.fsencode(name)), name) for name in os.listdir(fd))
-            candidates = sorted(arrival for arrival in arrivals if arrival[0] < limit)[:left]
+            candidates = heapq.nsmallest(left, (arrival for arrival in arrivals if arrival[0] < limit))
             left -= len(candidates)
             for start in range(0, len(candidates), _AT_ONCE):
                 for _, name in candidates[start : start + _AT_ONCE]:
