@@ -56,8 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     except BlockingIOError:
         raise Failure(f"{arguments.name} is logged in; see `trio-pop3 lock list`, and try again later") from None
     except OSError as failure:
-        where = os.fsdecode(failure.filename or maildir)
-        raise Failure(f"cannot undelete: {where}: {reason(failure)}") from None
+        where = failure.filename if isinstance(failure.filename, str | bytes) else maildir
+        raise Failure(f"cannot undelete: {os.fsdecode(where)}: {reason(failure)}") from None
     finally:
         lock.release()
 

@@ -70,9 +70,9 @@ class MaildirOptions(TypedDict, total=False):
 class MaildirStore:
     """Serves Maildirs found by a pattern, such as `/var/mail/vhosts/{domain}/{local}/Maildir`.
 
-    new/ and cur/ are read; unless an option says so nothing is moved and no flag is changed, and delivery and IMAP are
-    never held up. Unique-ids are the base names of the files. A Maildir that is not there is a failure, never an empty maildrop: clients would
-    forget what they have fetched.
+    new/ and cur/ are read; delivery and IMAP are never held up, and unless an option says so nothing is moved and no
+    flag is changed. Unique-ids are the base names of the files. A Maildir that is not there is a failure, never an
+    empty maildrop: clients would forget what they have fetched.
 
     Args:
         pattern: see `PathPattern`, which may raise ValueError.
