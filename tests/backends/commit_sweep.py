@@ -126,7 +126,7 @@ def forked(box: Box, case: Case, trap: Trap) -> tuple[bool, bytes]:
             reply = act(box, case, trap)
             write(writer, b"%d " % (trap.left > 0) + reply)
             status = 0
-        except BaseException:
+        except Exception:
             traceback.print_exc()
         finally:
             os._exit(status)
