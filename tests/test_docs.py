@@ -110,6 +110,16 @@ def test_block_certificates(tmp_path: Path) -> None:
     assert process.returncode == 0
 
 
+def test_block_undelete(tmp_path: Path) -> None:
+    """docs/maildir.md: the message is back where it was."""
+    program = f'set -e\ntrio-pop3() {{ PYTHONPATH="{ROOT}" "{sys.executable}" -m trio_pop3 "$@"; }}\n'
+    code = program + BLOCKS["undelete"]
+    done = subprocess.run(["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    (back,) = (tmp_path / "mail" / "mail" / "alice" / "new").iterdir()
+    assert back.read_text() == "Subject: precious\n\nKeep me.\n"
+    assert done.stdout.splitlines()[-1].split()[1:] == [back.name, str(back.stat().st_size)]
+
+
 def test_block_callbacks(serving: Callable[..., None]) -> None:
     def talk(connect: POP3) -> None:
         client = connect()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .backend import MessageUnavailable as MessageUnavailable
     from .backend import PermanentFailure as PermanentFailure
     from .backend import Policy as Policy
+    from .backend import Retrievals as Retrievals
     from .backend import ScramSecrets as ScramSecrets
     from .backend import Store as Store
     from .backend import TemporaryFailure as TemporaryFailure
@@ -136,6 +137,7 @@ _HOMES = {
     "Recipients": "delivery",
     "Rules": "rules",
     "ScramKeys": "credentials",
+    "Retrievals": "backend",
     "ScramSecrets": "backend",
     "Session": "session",
     "Store": "backend",
