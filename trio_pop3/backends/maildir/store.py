@@ -26,6 +26,7 @@ from .lock import MaildirLock
 from .paths import PathPattern
 from .removal import Removal
 from .scan import READ_OCTETS, MaildirMessage, Whereabouts, snapshot
+from .uids import UidMapError
 
 logger = logging.getLogger("trio_pop3.maildir")
 
@@ -99,6 +100,9 @@ def _opened(maildir: bytes, lock: MaildirLock) -> tuple[list[MaildirMessage], Wh
         return snapshot(files), files
     except BlockingIOError:
         raise MaildropInUse from None
+    except UidMapError as failure:
+        logger.error("nobody can log in before it is mended: %s", failure)
+        raise PermanentFailure("the mail store cannot be read") from None
     except OSError as failure:
         raise _unopened(os.fsdecode(maildir), failure) from None
 
