@@ -203,6 +203,7 @@ def snapshot(files: Whereabouts) -> list[MaildirMessage]:
             break
     else:
         raise OSError(errno.EBUSY, "files are renamed again and again", files.maildir)
+    uids.forget()
     in_order = _emptied_in_order(arrived)
     return [MaildirMessage(uid, octets, base, inode) for _, _, base, _, uid, octets, inode in in_order]
 

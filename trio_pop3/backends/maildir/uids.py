@@ -64,8 +64,8 @@ class UidMap:
         self._uids: Final = uids
         self._taken: Final = set(uids.values()) if taken is None else taken
 
-    def __del__(self) -> None:
-        # One by one: while Python forgets a hundred thousand things at once, no other thread runs.
+    def forget(self) -> None:
+        """Become empty, bit by bit: while Python forgets a hundred thousand things at once, no other thread runs."""
         while self._uids:
             self._uids.popitem()
         while self._taken:
@@ -147,7 +147,7 @@ def _understood(path: bytes, blocks: list[bytes]) -> UidMap:
                 _check_header(path, line)
             elif ended:
                 raise UidMapError(path, number, "nothing may follow the line `end`")
-            elif line == _END:
+            elif line == _END and block.endswith(b"\n"):  # or it may be a unique-id whose line was cut
                 ended = True
             elif (entry := _entry(path, number, line)) is not None:
                 uids[entry[0]] = entry[1]
@@ -231,7 +231,7 @@ def map_lines(uids: Mapping[bytes, str]) -> Iterator[str]:
 
 def parse_map(path: str, text: bytes) -> dict[bytes, str]:
     """What `map_lines` wrote. `path` is for messages. Raises UidMapError."""
-    return dict(_understood(os.fsencode(path), [text] if text else [])._uids)
+    return _understood(os.fsencode(path), [text] if text else [])._uids
 
 
 def write_map(maildir: bytes, uids: Mapping[bytes, str]) -> None:
