@@ -20,7 +20,7 @@ from ..migration.mail import OurMail, read_x_uidl
 from ..migration.merge import Merge, compare, merge
 from ..migration.old import OldIds, SourceError
 from .directory import maildir_of
-from .failure import Failure, complain, reason, say
+from .failure import Failure, reason, say
 
 _PASSWORD: Final = "TRIO_POP3_PASSWORD"
 _SOURCES: Final = ("dovecot", "courier", "cyrus", "x-uidl", "map")
@@ -128,8 +128,8 @@ def _import(arguments: argparse.Namespace) -> int:
         _report_merge(merged, box.displaced(after, old), arguments)
         if merged.changed and not arguments.replace:
             raise Failure(
-                f"nothing is changed: an earlier import has other unique-ids for {len(merged.changed)} messages, which "
-                "clients may know by now; --replace takes the new ones"
+                f"nothing is changed: an earlier import has other unique-ids for {_messages(len(merged.changed))}, "
+                "which clients may know by now; --replace takes the new ones"
             )
         if not arguments.dry_run and merged.uids != box.imported.uids:
             with _as_owner(maildir):
@@ -144,7 +144,9 @@ def _verify(arguments: argparse.Namespace) -> int:
     maildir = _maildir(arguments)
     read = _source(arguments, maildir)
     box = _Box(maildir)
-    return 1 if _report_comparison(read(box), box.served(box.imported), arguments) else 0
+    if again := _report_comparison(read(box), box.served(box.imported), arguments):
+        raise Failure(f"{_messages(again)} would be downloaded again")
+    return 0
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -341,18 +343,22 @@ def _report_merge(merged: Merge, displaced: Sequence[bytes], arguments: argparse
         arguments,
     )
     _list(
-        "cannot keep their unique-ids",
+        "cannot keep the old unique-id",
         [f"{escaped(base)}  {ascii(uid)[1:-1]}  ({why})" for base, uid, why in merged.refused],
         arguments,
     )
-    _list("lose their own unique-ids to others", [escaped(base) for base in displaced], arguments)
+    _list(
+        "no longer with a unique-id of its own, which an import gives to another",
+        [escaped(base) for base in displaced],
+        arguments,
+    )
 
 
 def _report_comparison(old: OldIds, ours: Mapping[bytes, str], arguments: argparse.Namespace) -> int:
     """Say it; returns how many messages would be downloaded again."""
     found = compare(old, ours)
     for remark in old.remarks:
-        complain(remark)
+        say(remark)
     _list(
         "would be downloaded again",
         [f"{escaped(base)}  {'?' if was is None else ascii(was)[1:-1]} -> {now}" for base, was, now in found.again],
@@ -360,22 +366,25 @@ def _report_comparison(old: OldIds, ours: Mapping[bytes, str], arguments: argpar
     )
     say(f"{found.same} of {len(ours)} messages have the unique-ids that clients know")
     if found.new:
-        say(f"{len(found.new)} are not known to the old server: new to clients, too")
+        say(f"{_messages(len(found.new))} not known to the old server: new to clients as well")
     if found.missing:
-        say(f"{found.missing} of the old server are not here")
-    say(
-        f"{found.reordered} have another number among the others than before; clients go by unique-ids"
-        if found.reordered
-        else "their order is the same"
-    )
+        say(f"{_messages(found.missing)} of the old server not here")
+    if found.reordered:
+        say(f"{_messages(found.reordered)} in another place than before; clients go by unique-ids, not by numbers")
+    else:
+        say("the order is the same")
     return len(found.again)
+
+
+def _messages(count: int) -> str:
+    return "1 message" if count == 1 else f"{count} messages"
 
 
 def _list(title: str, lines: Sequence[str], arguments: argparse.Namespace) -> None:
     if not lines:
         return
     shown = lines if arguments.all else lines[:_SHOWN]
-    say(f"{len(lines)} {title}:")
+    say(f"{_messages(len(lines))} {title}:")
     for line in shown:
         say(f"  {line}")
     if len(shown) < len(lines):

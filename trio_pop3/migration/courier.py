@@ -22,7 +22,7 @@ from .old import OldIds, SourceError, number
 FILE_NAME: Final = "courierpop3dsizelist"
 _HEADER: Final = re.compile(rb"/([123]) [0-9]+(?: [0-9]+)?\s*")
 # How many numbers the last field of a line has.
-_NUMBERS: Final = {b"1": (1,), b"2": (2,), b"3": (2, 3)}
+_NUMBERS: Final = {b"0": (0,), b"1": (1,), b"2": (2,), b"3": (2, 3)}
 _ESCAPED: Final = re.compile(rb"[^\x21-\x7e]|['\"+]")
 
 
@@ -44,9 +44,9 @@ def read_sizelist(path: str, data: bytes) -> OldIds:
 def _entry(path: str, at: int, line: bytes, version: bytes) -> tuple[bytes, str]:
     """Base name and unique-id. A file name may have blanks."""
     name, *words = line.rsplit(b" ", 1 if version == b"0" else 2)
-    values = [] if version == b"0" else [number(word) for word in words[-1].split(b":")]
-    size_is_there = bool(words) and number(words[0]) is not None
-    if not name or not size_is_there or None in values or (values and len(values) not in _NUMBERS[version]):
+    size, numbers = (words[0], words[1:]) if words else (b"", [])
+    values = [number(word) for word in numbers[0].split(b":")] if numbers else []
+    if not name or None in (number(size), *values) or len(values) not in _NUMBERS[version]:
         raise SourceError(f"{path} line {at}: not a file name, its size and its number")
     base = base_name(name)
     if not values or not values[0]:

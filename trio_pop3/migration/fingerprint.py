@@ -15,16 +15,18 @@ _OF_SERVERS: Final = re.compile(
     rb"(?:content-length|lines|status|x-status|x-keywords|x-uid|x-uidl|x-imap|x-imapbase):.*\n(?:[ \t].*\n)*",
     re.IGNORECASE,
 )
+_MESSAGE_ID: Final = re.compile(rb"^message-id:", re.IGNORECASE | re.MULTILINE)
 _FIELD: Final = re.compile(rb".*\n(?:[ \t].*\n)*")
 # No header is longer; what has no blank line up to here is taken to be body from there on.
 _MOST_HEADER_OCTETS: Final = 1024 * 1024
 
 
 class Prints(NamedTuple):
-    """Digests of a message's header, and of all of it."""
+    """Digests of a message's header, and of all of it; and whether the header has a Message-ID, to be known by."""
 
     header: bytes
     whole: bytes
+    named: bool
 
 
 class Fingerprint:
@@ -33,6 +35,7 @@ class Fingerprint:
     def __init__(self) -> None:
         self._header: bytearray | None = bytearray()
         self._of_header = b""
+        self._named = False
         self._body: Final = hashlib.sha256()
         self._line_ends = 0  # seen and not hashed yet: at the end of a message they do not count
 
@@ -61,6 +64,7 @@ class Fingerprint:
         header, rest = bytes(self._header[:end]), bytes(self._header[end:])
         self._header = None
         self._of_header = header_digest(header)
+        self._named = _MESSAGE_ID.search(header) is not None
         self._hash(rest)
 
     def _hash(self, text: bytes) -> None:
@@ -75,7 +79,8 @@ class Fingerprint:
         """The digests."""
         if self._header is not None:
             self._header_ends(len(self._header))
-        return Prints(self._of_header, hashlib.sha256(self._of_header + self._body.digest()).digest())
+        whole = hashlib.sha256(self._of_header + self._body.digest()).digest()
+        return Prints(self._of_header, whole, self._named)
 
 
 def header_digest(header: bytes) -> bytes:

@@ -15,7 +15,7 @@ CYRUS: Final = MappingProxyType({"cyrus": "%v.%u", "uidonly": "%u", "dovecot": D
 # %u, %Xu, %08Xu and %%, as up to Dovecot 2.3; %{uid} and %{uid | hex(8)}, as since 2.4.
 _FIELD: Final = re.compile(
     r"%(?:(?P<literal>%)|(?:0(?P<width>[0-9]{1,2}))?(?P<hex>X)?(?P<letter>[a-zA-Z])"
-    r"|\{ *(?P<name>[a-z]+) *(?:\| *hex\((?P<digits>[0-9]{1,2})\) *)?\})"
+    r"|\{ *(?P<name>[a-z0-9]+) *(?:\| *hex\((?P<digits>[0-9]{1,2})\) *)?\})"
 )
 _LETTERS: Final = MappingProxyType({"uid": "u", "uidvalidity": "v", "filename": "f", "guid": "g", "md5": "m"})
 _NUMBERS: Final = frozenset("uv")
@@ -54,14 +54,14 @@ class UidlFormat:
 
 
 def _parts(text: str) -> list[tuple[str, int, str]]:
-    """Letter, least width, and `x` or `d`; or nothing, 0, and a text that stands for itself."""
+    """Letter, least width, and `x` or `d`; or no letter that is a field, 0, and a text that stands for itself."""
     parts: list[tuple[str, int, str]] = []
     end = 0
     for match in _FIELD.finditer(text):
         parts.append(("", 0, text[end : match.start()]))
         end = match.end()
         if match["literal"]:
-            parts.append(("", 0, "%"))
+            parts.append(("%", 0, "%"))
             continue
         letter = match["letter"] or _LETTERS.get(match["name"], "")
         if letter == "m":
@@ -73,6 +73,6 @@ def _parts(text: str) -> list[tuple[str, int, str]]:
             (letter, int(match["width"] or match["digits"] or 0), "x" if match["hex"] or match["digits"] else "d")
         )
     parts.append(("", 0, text[end:]))
-    if any("%" in kind for letter, _, kind in parts if not letter and kind != "%"):
+    if any("%" in kind for letter, _, kind in parts if not letter):
         raise SourceError(f"a % in {text!r} begins nothing we know: {_KNOWN}")
     return parts

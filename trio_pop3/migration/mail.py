@@ -21,7 +21,9 @@ class OurMail:
 
     def __init__(self, files: Whereabouts, messages: Sequence[MaildirMessage]) -> None:
         self._files: Final = files
-        self.messages: Final = {message.base: message for message in reversed(messages)}
+        self.messages: Final[dict[bytes, MaildirMessage]] = {}
+        for message in messages:
+            self.messages.setdefault(message.base, message)
 
     def header_print(self, base: bytes) -> bytes:
         """The digest of a message's header. Raises OSError."""

@@ -58,7 +58,8 @@ def merge(imported: Mapping[bytes, str], old: OldIds, here: Collection[bytes]) -
     lost = {base for base, uid in imported.items() if base not in wanted and uid in owners}
     changed += [Change(base, imported[base], None) for base in lost]
     kept = {base: uid for base, uid in imported.items() if base not in lost}
-    return Merge({**kept, **wanted}, len(wanted.keys() - imported.keys()), changed, refused)
+    added = {base: wanted[base] for base in old.uids if base in wanted}  # in the old server's order
+    return Merge({**kept, **added}, len(wanted.keys() - imported.keys()), changed, refused)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import ssl
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -62,11 +62,12 @@ def parse_url(url: str) -> OldServer:
 
 @dataclass(frozen=True, slots=True)
 class OldMessage:
-    """A message of the old server. `whole` is None if it was not needed."""
+    """A message of the old server, and its digests. `whole` is None if it was not needed."""
 
     uid: str
     octets: int
-    header: bytes
+    header: bytes = b""
+    named: bool = False  # see `Prints`
     whole: bytes | None = None
 
 
@@ -114,11 +115,19 @@ async def read_old_server(
         raise SourceError(f"cannot ask {server.host}: {failure}") from None
     except RemoteProtocolError as failure:
         raise SourceError(f"{server.host} does not speak POP3: {failure}") from None
-    except (OSError, trio.BrokenResourceError, ssl.SSLError) as failure:
-        why = failure.__cause__ or failure
-        raise SourceError(
-            f"cannot talk to {server.host} port {server.port}: {str(why) or type(why).__name__}"
-        ) from None
+    except (OSError, trio.BrokenResourceError) as failure:
+        raise SourceError(f"cannot talk to {server.host} port {server.port}: {_reason(failure)}") from None
+
+
+def _reason(failure: BaseException) -> str:
+    """What the system or the TLS library says of it."""
+    cause: BaseException | None
+    while (
+        cause := failure.exceptions[0] if isinstance(failure, BaseExceptionGroup) else failure.__cause__
+    ) is not None:
+        failure = cause
+    said = failure.strerror if isinstance(failure, OSError) else None
+    return str(said or failure or type(failure).__name__)
 
 
 async def _messages(client: Pop3Client, progress: Callable[[], None]) -> dict[int, OldMessage]:
@@ -135,13 +144,14 @@ async def _messages(client: Pop3Client, progress: Callable[[], None]) -> dict[in
         for number, reply in zip(
             batch, await client.pipeline([Top(n, 0) for n in batch], max_octets=_MOST_BATCH_OCTETS), strict=True
         ):
-            message = OldMessage(uids[number], sizes[number], b"")
+            message = OldMessage(uids[number], sizes[number])
             if reply.body is None:  # no TOP here, or not of this one
                 found[number] = await _fetched(client, number, message, progress)
             else:
                 fingerprint = Fingerprint()
                 fingerprint.update(reply.body)
-                found[number] = OldMessage(uids[number], sizes[number], fingerprint.finish().header)
+                prints = fingerprint.finish()
+                found[number] = replace(message, header=prints.header, named=prints.named)
         progress()
     return found
 
@@ -153,7 +163,7 @@ async def _fetched(client: Pop3Client, number: int, message: OldMessage, progres
             fingerprint.update(piece)
             progress()
     prints = fingerprint.finish()
-    return OldMessage(message.uid, message.octets, prints.header, prints.whole)
+    return replace(message, header=prints.header, named=prints.named, whole=prints.whole)
 
 
 class Matching:
@@ -166,7 +176,10 @@ class Matching:
             self._ours.setdefault(mail.header_print(base), []).append(base)
 
     def doubtful(self, old: Mapping[int, OldMessage]) -> Collection[int]:
-        """Messages for which header and size do not decide: several with that header, or one with another size."""
+        """Messages for which header and size do not decide.
+
+        Several have that header, or one has another size, or the header is such that others may have the same.
+        """
         return {
             number
             for header, numbers in _by_header(old).items()
@@ -175,8 +188,9 @@ class Matching:
         }
 
     def _plain(self, old: Mapping[int, OldMessage], header: bytes, numbers: Sequence[int]) -> bool:
-        ours = self._ours[header]
-        return len(numbers) == len(ours) == 1 and old[numbers[0]].octets == self._mail.messages[ours[0]].octets
+        ours, first = self._ours[header], old[numbers[0]]
+        same_size = first.octets == self._mail.messages[ours[0]].octets
+        return len(numbers) == len(ours) == 1 and first.named and same_size
 
     def result(self, old: Mapping[int, OldMessage]) -> OldIds:
         """What there is to know, after those that were doubtful have been fetched. Raises OSError."""
@@ -217,7 +231,8 @@ def _by_header(old: Mapping[int, OldMessage]) -> Mapping[bytes, Sequence[int]]:
 def _remarks(missing: int, by_order: int) -> Sequence[str]:
     remarks = []
     if missing:
-        remarks.append(f"{missing} messages of the old server were not found here")
+        were = "message of the old server was" if missing == 1 else "messages of the old server were"
+        remarks.append(f"{missing} {were} not found here")
     if by_order:
         remarks.append("messages that are alike to the last octet were paired in their order")
     return remarks
