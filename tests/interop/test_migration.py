@@ -252,7 +252,7 @@ def test_asking_the_old_server_itself(site: Site, name: str) -> None:
         assert site.fetch() == NONE
 
 
-FORMATS = (DOVECOT, "%u-%v", "%v.%u", "%08Xv%08Xu", "%f", "%g", "%Xu.%Xv-100%%", "%010u")
+FORMATS = (DOVECOT, "%u-%v", "%v.%u", "%08Xv%08Xu", "%f", "%g", "%Xu.%Xv-100%%", "%010u", "%Mf")
 
 
 @pytest.mark.parametrize("text", FORMATS)

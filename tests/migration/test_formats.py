@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +21,7 @@ numbers = st.integers(1, 2**32 - 1)
         ("%v-%u", "1795462156-42"),
         ("%08Xv%08Xu", "6b04940c0000002a"), ("%Xu.%Xv", "2a.6b04940c"), ("%u", "42"), ("%010u", "0000000042"),
         ("%f", "17.M1.host,S=5"), ("%g", "0123abcd"), ("100%%-%u", "100%-42"), ("<%u>", "<42>"),
+        ("%Mf", hashlib.md5(b"17.M1.host,S=5").hexdigest()),
         ("%{uid}-%{uidvalidity}", "42-1795462156"), ("%{filename}", "17.M1.host,S=5"), ("%{guid}", "0123abcd"),
         ("%{uid | hex(8)}%{uidvalidity | hex(8)}", "0000002a6b04940c"), ("%{ uid|hex(2) }", "2a"),
     ],
@@ -46,7 +49,8 @@ def test_two_messages_differ(one: int, other: int, uidvalidity: int, text: str) 
     [
         ("%m", "no Maildir can have been served with it"), ("%u%{md5}", "--from pop3://"), ("%v", "the same unique-id"),
         ("", "the same unique-id"), ("plain", "the same unique-id"), ("%q%u", "'%q' in"), ("%u%", "a % in"),
-        ("%8Xu", "a % in"), ("%Lu", "'%L' in"), ("%08f", "'%08f' in"), ("%Xg", "'%Xg' in"), ("%{nothing}%u", "nothing"),
+        ("%8Xu", "a % in"), ("%Lu", "'%L' in"), ("%08f", "'%08f' in"), ("%Xg", "'%Xg' in"),
+        ("%Mu", "'%Mu' in"), ("%08Mf", "'%08Mf' in"), ("%{nothing}%u", "nothing"),
         ("%{uid", "a % in"), ("%{filename | hex(8)}", "filename"),
     ],
 )  # fmt: skip
