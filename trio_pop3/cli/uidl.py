@@ -174,7 +174,7 @@ class _Box:
 
     def served(self, uids: UidMap) -> Mapping[bytes, str]:
         """Base name -> unique-id as served with a map, in the order of message numbers."""
-        return {message.base: uids.of(message.base, b"", 0) for message in self.messages}
+        return dict(zip(self.bases, uids.of_first(self.bases), strict=True))
 
     def displaced(self, after: UidMap, old: OldIds) -> Sequence[bytes]:
         """Messages that lose the unique-id that comes of their names to an imported one."""
@@ -321,7 +321,7 @@ def _as_owner(maildir: str) -> Iterator[None]:
 
 @contextmanager
 def _locked(maildir: str) -> Iterator[None]:
-    lock = MaildirLock(os.fsencode(maildir), "uidl import")
+    lock = MaildirLock(os.fsencode(maildir), "uidl-import - -")
     try:
         with _as_owner(maildir):
             lock.acquire()

@@ -60,8 +60,8 @@ class MaildirStore:
     """Serves Maildirs found by a pattern, such as `/var/mail/vhosts/{domain}/{local}/Maildir`.
 
     new/ and cur/ are read; nothing is moved, no flag is changed, delivery and IMAP are never held up. Unique-ids are
-    the base names of the files. A Maildir that is not there is a failure, never an empty maildrop: clients would
-    forget what they have fetched.
+    the base names of the files, or what was imported (uids.py). A Maildir that is not there is a failure, never an
+    empty maildrop: clients would forget what they have fetched.
 
     Args:
         pattern: see `PathPattern`, which may raise ValueError.

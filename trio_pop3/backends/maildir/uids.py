@@ -26,7 +26,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from .deliver import sync_directory
@@ -91,6 +91,10 @@ class UidMap:
         name = path if nth else base
         hashes = (path_id(b"/" * slashes + name) for slashes in itertools.count(1))
         return next(hash_ for hash_ in hashes if hash_ not in self._taken)
+
+    def of_first(self, bases: Iterable[bytes]) -> list[str]:
+        """The unique-ids of messages of which each is the first, or the only one, with its base name."""
+        return [self.of(base, b"", 0) for base in bases]
 
 
 def read_map(maildir: bytes) -> UidMap:
