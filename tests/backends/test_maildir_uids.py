@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import signal
 import stat
 import tempfile
 from collections.abc import Mapping
@@ -29,7 +30,7 @@ from trio_pop3.backends.maildir.uids import (
 )
 
 from ..driving import Dialogue
-from .maildir_helpers import Box, open_files, uids
+from .maildir_helpers import Box, child, open_files, uids
 
 octets = st.binary(min_size=1, max_size=60).filter(lambda name: b"/" not in name and b"\0" not in name)
 bases = octets.filter(lambda name: b":" not in name)
@@ -82,6 +83,13 @@ def test_all_unique_ids_differ(imported: dict[bytes, str]) -> None:
     for (name, path, nth), uid in given_out.items():
         default = path_id(path) if nth else unique_id(name)
         assert uid == default or default in imported.values() or (not nth and name in imported)
+
+
+@pytest.mark.parametrize("count", [0, 1, 999, 1000, 2001])
+def test_forgetting_leaves_nothing(count: int) -> None:
+    found = UidMap({str(number).encode(): f"u{number}" for number in range(count)})
+    found.forget()
+    assert (found.uids, found.of(b"x", b"new/x", 0), found._taken) == ({}, "x", set())
 
 
 def test_without_a_map_nothing_changes() -> None:
@@ -322,6 +330,23 @@ def test_a_map_that_cannot_be_written_leaves_the_old_one(box: Box, call: str, mo
         with pytest.raises(OSError, match="No space"):
             write_map(box.octets_path, {b"1.a": "b"})
     assert read_map(box.octets_path).uids == {b"1.a": "a"}
+    assert sorted(os.listdir(box.path)) == [".trio-pop3.uidl", "cur", "new", "tmp"]
+
+
+@pytest.mark.parametrize("call", ["open", "fsync", "rename"])
+@pytest.mark.parametrize("when", ["before", "behind"])
+def test_killed_at_any_step_it_leaves_the_old_or_the_new_one(box: Box, call: str, when: str) -> None:
+    """P1, P3: and the next one is written as if nothing had been."""
+    write_map(box.octets_path, {b"1.a": "old"})
+    dies = f"real = os.{call}\ndef killed(*args):\n    done = real(*args) if {when == 'behind'} else None\n    die()\n"
+    code = "from trio_pop3.backends.maildir.uids import write_map\n" + dies + f"os.{call} = killed\n"
+    process = child(box.root, code + "write_map(box.octets_path, {b'1.a': 'new'})\n")
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    renamed = (call, when) == ("rename", "behind")
+    assert read_map(box.octets_path).uids == {b"1.a": "new" if renamed else "old"}
+    write_map(box.octets_path, {b"1.a": "next"})
+    assert read_map(box.octets_path).uids == {b"1.a": "next"}
     assert sorted(os.listdir(box.path)) == [".trio-pop3.uidl", "cur", "new", "tmp"]
 
 

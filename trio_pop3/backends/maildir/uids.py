@@ -24,9 +24,9 @@ import errno
 import itertools
 import os
 import re
-import secrets
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from .deliver import sync_directory
@@ -39,6 +39,7 @@ _HEADER_OF_ANY_VERSION: Final = re.compile(rb"trio-pop3 uidl [0-9]+")
 _END: Final = b"end"
 # So much is understood at a time: while an expression is matched, no other thread runs.
 _BLOCK_OCTETS: Final = 64 * 1024
+_FORGOTTEN_AT_ONCE: Final = 1000
 # Lines without comments and escapes, which is to say nearly all.
 _PLAIN_LINES: Final = re.compile(rb'(?:[!-"$-\[\]-~][!-\[\]-~]{0,69} [!-.0-9;-\[\]-~]+\n)*')
 _UID: Final = re.compile(rb"[\x21-\x7e]{1,70}")
@@ -66,10 +67,11 @@ class UidMap:
 
     def forget(self) -> None:
         """Become empty, bit by bit: while Python forgets a hundred thousand things at once, no other thread runs."""
-        while self._uids:
-            self._uids.popitem()
-        while self._taken:
-            self._taken.pop()
+        pop: Callable[[], object]
+        for pop, count in ((self._uids.popitem, len(self._uids)), (self._taken.pop, len(self._taken))):
+            for start in range(0, count, _FORGOTTEN_AT_ONCE):
+                part = itertools.repeat((), min(_FORGOTTEN_AT_ONCE, count - start))
+                deque(itertools.starmap(pop, part), maxlen=0)
 
     @property
     def uids(self) -> Mapping[bytes, str]:
@@ -245,7 +247,9 @@ def write_map(maildir: bytes, uids: Mapping[bytes, str]) -> None:
     """
     text = "".join(f"{line}\n" for line in map_lines(uids)).encode("ascii")
     path = b"%s/%s" % (maildir, MAP_NAME)
-    unfinished = b"%s.%s" % (path, secrets.token_hex(8).encode())
+    unfinished = path + b".unfinished"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(unfinished)  # of a writer that was killed: nobody else is writing, for we hold the lock
     fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with open(fd, "wb") as file:
