@@ -153,8 +153,7 @@ def _export(arguments: argparse.Namespace) -> int:
     maildir = _maildir(arguments)
     box = _Box(maildir)
     # What is here, and the lines of what is gone: a map that is imported elsewhere is as good as this one.
-    for line in map_lines({**box.imported.uids, **box.served(box.imported)}):
-        say(line)
+    say("\n".join(map_lines({**box.imported.uids, **box.served(box.imported)})))
     return 0
 
 
