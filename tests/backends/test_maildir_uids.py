@@ -333,6 +333,26 @@ def test_a_map_that_cannot_be_written_leaves_the_old_one(box: Box, call: str, mo
     assert sorted(os.listdir(box.path)) == [".trio-pop3.uidl", "cur", "new", "tmp"]
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {b"1.a:2,S": "a"},
+        {b"a/b": "a"},
+        {b"a\0": "a"},
+        {b"": "a"},
+        {b"1.a": ""},
+        {b"1.a": "\xe9"},
+        {b"1": "a", b"2": "a"},
+    ],
+)
+def test_what_could_not_be_read_again_is_not_written(box: Box, bad: dict[bytes, str]) -> None:
+    """P3: or nobody could log in any more."""
+    write_map(box.octets_path, {b"1.a": "a"})
+    with pytest.raises(UidMapError):
+        write_map(box.octets_path, bad)
+    assert read_map(box.octets_path).uids == {b"1.a": "a"}
+
+
 @pytest.mark.parametrize("call", ["open", "fsync", "rename"])
 @pytest.mark.parametrize("when", ["before", "behind"])
 def test_killed_at_any_step_it_leaves_the_old_or_the_new_one(box: Box, call: str, when: str) -> None:

@@ -72,7 +72,8 @@ def test_an_empty_mailbox() -> None:
         (b"/3 5 9\n1.a:2, 107 4\n", "line 2: not a"), (b"/3 5 9\n1.a:2, 107 x:9:0\n", "line 2: not a"),
         (b"/3 5 9\n1.a:2, x 4:9:0\n", "line 2: not a"), (b"/3 5 9\n107 4:9:0\n", "line 2: not a"),
         (b"/3 5 9\n\n", "line 2: not a"), (b"/2 5 9\n1.a 107 4:9:0\n", "line 2: not a"), (b"1.a\n", "line 1: not a"),
-        (b"1.a x\n", "line 1: not a"), (b"3 V1795564812 N13\n", "line 1: not a"),
+        (b"1.a\0 5\n", "line 1: not a"),
+        (b"cur/1.a 5\n", "line 1: not a"), (b"1.a x\n", "line 1: not a"), (b"3 V1795564812 N13\n", "line 1: not a"),
     ],
 )  # fmt: skip
 def test_what_is_no_sizelist(data: bytes, why: str) -> None:

@@ -32,7 +32,9 @@ def test_a_list() -> None:
     assert [*found.uids.items()] == [(b"1700000001.M1P1.host", "5.3"), (b"1700000002.M1P1.host", "5.12")]
 
 
-@pytest.mark.parametrize("data", [b"x a\n", b"5\n", b"5 \n", b"0 a\n", b"5 cur/a\n", b"5 a\n6 a\n", b"99999999999 a\n"])
+@pytest.mark.parametrize(
+    "data", [b"x a\n", b"5\n", b"5 \n", b"0 a\n", b"5 cur/a\n", b"5 a\0\n", b"5 a\n6 a\n", b"99999999999 a\n"]
+)
 def test_what_is_no_list(data: bytes) -> None:
     with pytest.raises(SourceError, match=f"^list line {data.count(10)}: "):
         cyrus.read_list("list", data, 5, PLAIN)

@@ -83,7 +83,8 @@ def test_whatever_names_there_are(messages: dict[bytes, int]) -> None:
         (b"3 V9999999999 N2\n", "line 1: no UIDVALIDITY"), (b"3 V1 N2\n\n", "line 2: not a UID and a file name"),
         (b"3 V1 N2\nx :a\n", "line 2: not a UID"), (b"3 V1 N2\n0 :a\n", "line 2: not a UID"),
         (b"3 V1 N2\n1 :\n", "line 2: not a UID"), (b"3 V1 N2\n1 W5\n", "line 2: not a UID"),
-        (b"3 V1 N2\n1 :a/b\n", "line 2: not a UID"), (b"3 V1 N2\n99999999999999999999999 :a\n", "line 2: not a UID"),
+        (b"3 V1 N2\n1 :a/b\n", "line 2: not a UID"), (b"3 V1 N2\n1 :a\0\n", "line 2: not a UID"),
+        (b"3 V1 N2\n99999999999999999999999 :a\n", "line 2: not a UID"),
         (b"/3 7 1\n1.a 5 1:1:0\n", "line 1: not a dovecot-uidlist"),
     ],
 )  # fmt: skip

@@ -16,8 +16,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ..backends.maildir.names import base_name
-from .old import OldIds, SourceError, number
+from .old import OldIds, SourceError, base_of, number
 
 FILE_NAME: Final = "courierpop3dsizelist"
 _HEADER: Final = re.compile(rb"/([123]) [0-9]+(?: [0-9]+)?\s*")
@@ -46,9 +45,9 @@ def _entry(path: str, at: int, line: bytes, version: bytes) -> tuple[bytes, str]
     name, *words = line.rsplit(b" ", 1 if version == b"0" else 2)
     size, numbers = (words[0], words[1:]) if words else (b"", [])
     values = [number(word) for word in numbers[0].split(b":")] if numbers else []
-    if not name or None in (number(size), *values) or len(values) not in _NUMBERS[version]:
+    base = base_of(name)
+    if base is None or None in (number(size), *values) or len(values) not in _NUMBERS[version]:
         raise SourceError(f"{path} line {at}: not a file name, its size and its number")
-    base = base_name(name)
     if not values or not values[0]:
         return base, _ESCAPED.sub(lambda match: b"+%02X" % ord(match[0]), base).decode("ascii")
     return base, f"UID{values[0]}-{values[1]}" if len(values) > 1 and values[1] else f"UID{values[0]}"

@@ -10,9 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from ..backends.maildir.names import base_name
 from .formats import UidlFormat
-from .old import OldIds, SourceError, number
+from .old import OldIds, SourceError, base_of, number
 
 _MOST_UID: Final = 2**32 - 1
 _SPOOLED: Final = re.compile(rb"([1-9][0-9]{0,9})\.")
@@ -25,8 +24,8 @@ def read_list(path: str, data: bytes, uidvalidity: int, uidl_format: UidlFormat)
         if not line.strip() or line.startswith(b"#"):
             continue
         uid_text, _, name = line.strip().partition(b" ")
-        uid, base = number(uid_text, _MOST_UID), base_name(name.strip())
-        if not uid or not base or b"/" in base:
+        uid, base = number(uid_text, _MOST_UID), base_of(name.strip())
+        if not uid or base is None:
             raise SourceError(f"{path} line {at}: not a UID and a base name")
         if found.setdefault(base, uid) != uid:
             raise SourceError(f"{path} line {at}: another UID for the same message")

@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from ..backends.maildir.names import base_name
 from .formats import UidlFormat
-from .old import OldIds, SourceError, number
+from .old import OldIds, SourceError, base_of, number
 
 FILE_NAME: Final = "dovecot-uidlist"
 _MOST_UID: Final = 2**32 - 1
@@ -38,9 +37,9 @@ def read_uidlist(path: str, data: bytes, uidl_format: UidlFormat) -> OldIds:
         uid_text, _, rest = line.partition(b" ")
         uid = number(uid_text, _MOST_UID)
         fields, name = _fields(rest.lstrip(b" ")) if version == b"3" else ({}, rest.lstrip(b" "))
-        if not uid or not name or b"/" in name:
+        base = base_of(name)
+        if not uid or base is None:
             raise SourceError(f"{path} line {at}: not a UID and a file name")
-        base = base_name(name)
         kept = fields.get(b"P")
         text = uidl_format(uid, uidvalidity, base, fields.get(b"G", base)) if not kept else kept.decode("latin-1")
         order = number(fields.get(b"O", b""))

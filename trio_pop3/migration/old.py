@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..backends.maildir.names import base_name
+
 
 class SourceError(Exception):
     """An old server's unique-ids cannot be had. One sentence for a person; it names the line if there is one."""
@@ -23,6 +25,11 @@ class OldIds:
     uids: Mapping[bytes, str]
     unsure: Sequence[bytes] = ()
     remarks: Sequence[str] = field(default=())
+
+
+def base_of(name: bytes) -> bytes | None:
+    """The base name of a file in a Maildir; None if no file can be called so."""
+    return None if not name or b"/" in name or b"\0" in name else base_name(name)
 
 
 def number(text: bytes | str, most: int = 2**64 - 1) -> int | None:

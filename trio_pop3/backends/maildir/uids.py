@@ -243,10 +243,12 @@ def parse_map(path: str, text: bytes) -> dict[bytes, str]:
 def write_map(maildir: bytes, uids: Mapping[bytes, str]) -> None:
     """Replace the map, all of it or nothing; durable when this returns. The session lock must be held.
 
-    Raises OSError, and then the old map is there as it was.
+    Raises OSError, or UidMapError for what could not be read again, and then the old map is there as it was.
     """
-    text = "".join(f"{line}\n" for line in map_lines(uids)).encode("ascii")
+    text = "".join(f"{line}\n" for line in map_lines(uids)).encode("ascii", "replace")
     path = b"%s/%s" % (maildir, MAP_NAME)
+    if _understood(path, [text])._uids != uids:
+        raise UidMapError(path, None, "these unique-ids cannot be written down so that they are read again")
     unfinished = path + b".unfinished"
     with contextlib.suppress(FileNotFoundError):
         os.unlink(unfinished)  # of a writer that was killed: nobody else is writing, for we hold the lock
