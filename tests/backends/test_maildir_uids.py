@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 import signal
 import stat
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trio_pop3 import Backend, MaildirStore, MemoryBackend, combine
 from trio_pop3.backends.maildir import uids as module
 from trio_pop3.backends.maildir.names import path_id, unique_id
 from trio_pop3.backends.maildir.uids import (
@@ -28,6 +31,8 @@ from trio_pop3.backends.maildir.uids import (
     read_map,
     write_map,
 )
+from trio_pop3.testing import Bench, check_backend
+from trio_pop3.testing.bench import TWO_USERS
 
 from ..driving import Dialogue
 from .maildir_helpers import Box, child, open_files, uids
@@ -160,6 +165,32 @@ def test_a_second_file_with_an_imported_base_name_has_another_unique_id(box: Box
     session = box.login()
     assert uids(session) == ["old-1", path_id(b"cur/1.a:2,S")]
     session.close()
+
+
+def imported_bench() -> Bench:
+    """Maildirs in which the first messages get imported unique-ids: one is the name of a later message."""
+    folder = tempfile.TemporaryDirectory()
+    users = MemoryBackend()
+    boxes = {user: Box(Path(folder.name), user) for user in TWO_USERS}
+    for user, box in boxes.items():
+        users.add_user(user, TWO_USERS[user])
+        write_map(box.octets_path, {b"1.x": "old-1", b"2.x": "3.x", b"4.x": unique_id(b"/5.x")})
+    number = itertools.count(1)
+
+    def reopen() -> Backend:
+        return combine(users, MaildirStore(f"{folder.name}/{{user}}"))
+
+    return Bench(
+        backend=reopen(),
+        deliver=lambda user, message: boxes[user].put(f"{next(number)}.x", message),
+        reopen=reopen,
+        close=folder.cleanup,
+    )
+
+
+def test_a_maildir_with_imported_unique_ids_keeps_every_promise() -> None:
+    """P1, P2, P3."""
+    trio.run(check_backend, imported_bench)
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------
