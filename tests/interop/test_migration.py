@@ -25,7 +25,7 @@ from trio_pop3.migration.formats import DOVECOT
 
 from ..peers import Peer, courier, dovecot
 from ..peers.base import FIRST, free_ports
-from .server import AWKWARD, Mail, message, program, serving
+from .server import AWKWARD, Mail, getmail_agent, message, program, serving
 
 CONTENTS = list(AWKWARD.values())
 PEERS = {"dovecot": dovecot.serving, "courier": courier.serving}
@@ -41,16 +41,15 @@ class Client:
 
     def __post_init__(self) -> None:
         self.inbox.mkdir(parents=True)
-        self.agent.write_text(f'#!/bin/sh\ntouch "{self.inbox}/$(date +%N).$$"\nexec cat > /dev/null\n')
-        self.agent.chmod(0o700)
 
     @property
     def inbox(self) -> Path:
         return self.home / "inbox"
 
     @property
-    def agent(self) -> Path:
-        return self.home / "agent"
+    def counted(self) -> str:
+        """A shell command that takes a message. What is in it is for other tests."""
+        return f"cat > /dev/null; touch {self.inbox}/$(date +%N).$$"
 
     def run(self, *command: object) -> int:
         """Run it, and say how many messages it has fetched."""
@@ -70,10 +69,12 @@ class Client:
 
 class Getmail(Client):
     def fetch(self) -> int:
+        agent = self.home / "agent"
+        getmail_agent(agent, self.counted)
         (self.home / "getmailrc").write_text(
             "[retriever]\ntype = SimplePOP3Retriever\nserver = 127.0.0.1\n"
             f"port = {self.port}\nusername = {FIRST.name}\npassword = {FIRST.password}\n"
-            f"[destination]\ntype = MDA_external\npath = {self.agent}\nallow_root_commands = true\n"
+            f"[destination]\ntype = MDA_external\npath = {agent}\nallow_root_commands = true\n"
             "[options]\nread_all = false\ndelete = false\nreceived = false\ndelivered_to = false\n"
         )
         return self.run(program("getmail"), f"--getmaildir={self.home}", "--rcfile=getmailrc")
@@ -86,7 +87,7 @@ class Fetchmail(Client):
         rc = self.home / "fetchmailrc"
         rc.write_text(
             f"poll 127.0.0.1 protocol POP3 port {self.port} uidl\n"
-            f'  user "{FIRST.name}" password "{FIRST.password}" sslproto "" keep mda "{self.agent}"\n'
+            f'  user "{FIRST.name}" password "{FIRST.password}" sslproto "" keep mda "{self.counted}"\n'
         )
         rc.chmod(0o600)
         pid = self.home / "pid"
