@@ -199,7 +199,7 @@ def test_a_password_that_a_server_gives_back_is_not_shown(authority: Authority, 
     for server in started(authority, does(b"PASS .*", lambda talk, line: line + b"\r\n")):
         outcome = command(*words(server))
         assert outcome.status == 2
-        assert "neither +OK nor -ERR: b'PASS \\{password}'" in outcome.err
+        assert 'neither +OK nor -ERR: "PASS \\{password}"' in outcome.err
 
 
 def test_where_a_password_comes_from(
