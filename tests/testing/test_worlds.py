@@ -11,7 +11,7 @@ from importlib import import_module
 import pytest
 
 from trio_pop3 import Backend, MemoryBackend, Profile
-from trio_pop3.testing import BadReply, Bench, Closed, Dialect, Mismatch, Talk, Transcript, Wire
+from trio_pop3.testing import BadReply, Bench, Closed, Dialect, Mismatch, Talk, Transcript, Violation, Wire
 from trio_pop3.testing.dialect import ANY, DEFAULT, STRICT
 from trio_pop3.testing.worlds import BenchWorld, ServerWorld, World, learnt, patient_login
 
@@ -241,7 +241,7 @@ def test_a_maildrop_of_50_messages_is_not_too_large(dialled: Dials) -> None:
     ],
 )
 def test_what_is_wrong_at_first_sight_is_a_finding(answers: dict[bytes, bytes], wrong: str, dialled: Dials) -> None:
-    with pytest.raises(Mismatch, match=wrong):
+    with pytest.raises(Violation, match=wrong):
         server(dialled, {**MAIL, **answers})
 
 
