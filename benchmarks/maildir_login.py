@@ -1,6 +1,6 @@
-"""Large maildrops: `python -m benchmarks.maildir_login [MESSAGES] [ROUNDS]` (default 100000, 5). Needs root and Dovecot.
+"""Large maildrops: `python -m benchmarks.maildir_login [MESSAGES] [ROUNDS]` (default 100000, 5).
 
-One session is login, STAT, UIDL, LIST and QUIT, a command at a time, on a Maildir that nobody else touches meanwhile,
+Needs root and Dovecot. One session is login, STAT, UIDL, LIST and QUIT, a command at a time, on a Maildir that nobody else touches,
 ours beside Debian's Dovecot on a copy of the same Maildir: first with what each keeps beside the mail deleted (cold),
 then again with it (warm), and after one more delivery. Rounds are interleaved; medians. For ours also the growth of
 resident memory in a fresh process, and the lag of a task beside the login that sleeps 1 ms at a time.
@@ -161,9 +161,7 @@ def dovecot(maildir: Path) -> Iterator[Server]:
         os.chown(home, _UID, _UID)
         configuration = where.write(
             "dovecot.conf",
-            _DOVECOT.format(
-                top=where.top, maildir=maildir, port=port, address=ADDRESS, password=PASSWORD, uid=_UID
-            ),
+            _DOVECOT.format(top=where.top, maildir=maildir, port=port, address=ADDRESS, password=PASSWORD, uid=_UID),
         )
         with caged(where, f"exec {program} -F -c {configuration}", [port]):
             mine = psutil.Process()

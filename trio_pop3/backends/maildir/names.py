@@ -9,6 +9,7 @@ import re
 import secrets
 import socket
 import time
+from collections.abc import Sequence
 from typing import Final
 
 _UID: Final = re.compile(rb"[\x21-\x7e]{1,70}")
@@ -18,6 +19,7 @@ _UNSAFE_IN_HOST: Final = re.compile(r"[^A-Za-z0-9.-]")
 _HASH_DIGITS: Final = 40
 _HASH: Final = re.compile(rb"[0-9a-f]{40}")
 _UID_OCTETS: Final = 70
+_PLAIN: Final = bytes(range(0x21, 0x7F))
 # What `deliver` adds: `,S=` and a size of up to ten digits.
 _SIZE_OCTETS: Final = 13
 
@@ -40,6 +42,16 @@ def unique_id(base: bytes) -> str:
     if _UID.fullmatch(base) and not _HASH.fullmatch(base):
         return base.decode("ascii")
     return hashlib.sha256(base).hexdigest()[:_HASH_DIGITS]
+
+
+def unique_ids(bases: Sequence[bytes]) -> list[str]:
+    """`unique_id` of each of up to a few thousand base names: together, if they are what they mostly are."""
+    joined = b"\0".join(bases)
+    if joined.translate(None, _PLAIN) == b"\0" * (len(bases) - 1):
+        lengths = set(map(len, bases))
+        if max(lengths, default=0) <= _UID_OCTETS and _HASH_DIGITS not in lengths:
+            return joined.decode("ascii").split("\0") if bases else []
+    return [unique_id(base) for base in bases]
 
 
 def path_id(path: bytes) -> str:

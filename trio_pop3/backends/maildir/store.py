@@ -25,7 +25,8 @@ from ...backend import (
 from .lock import MaildirLock
 from .paths import PathPattern
 from .removal import Removal
-from .scan import READ_OCTETS, MaildirMessage, Whereabouts, snapshot
+from .scan import READ_OCTETS, MaildirMessage, Whereabouts
+from .survey import Messages, snapshot
 
 logger = logging.getLogger("trio_pop3.maildir")
 
@@ -92,7 +93,7 @@ class MaildirStore:
         return MaildirMaildrop(messages, files, lock, self._run_sync)
 
 
-def _opened(maildir: bytes, lock: MaildirLock) -> tuple[list[MaildirMessage], Whereabouts]:
+def _opened(maildir: bytes, lock: MaildirLock) -> tuple[Messages, Whereabouts]:
     files = Whereabouts(maildir)
     try:
         lock.acquire()
@@ -117,7 +118,7 @@ class MaildirMaildrop:
     """One session's snapshot of a Maildir, and the lock on it."""
 
     def __init__(
-        self, messages: Sequence[MaildirMessage], files: Whereabouts, lock: MaildirLock, run_sync: RunSync
+        self, messages: Sequence[MessageInfo], files: Whereabouts, lock: MaildirLock, run_sync: RunSync
     ) -> None:
         self.messages = messages
         self._files = files
