@@ -1,6 +1,6 @@
 """Large maildrops: `python -m benchmarks.maildir_login [MESSAGES] [ROUNDS]` (default 100000, 5).
 
-Needs root and Dovecot. One session is login, STAT, UIDL, LIST and QUIT, a command at a time, on a Maildir that nobody else touches,
+Needs root and Dovecot. One session is login, STAT, UIDL, LIST and QUIT, a command at a time, on a Maildir of its own,
 ours beside Debian's Dovecot on a copy of the same Maildir: first with what each keeps beside the mail deleted (cold),
 then again with it (warm), and after one more delivery. Rounds are interleaved; medians. For ours also the growth of
 resident memory in a fresh process, and the lag of a task beside the login that sleeps 1 ms at a time.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ...backend import MessageInfo
-from ...sansio import OctetCounter
+from ...sansio import OctetCounter, octets_of
 from .index import UNKNOWN, Columns, State, forget, state_of
 from .names import base_name
 
@@ -59,13 +59,13 @@ class Whereabouts:
         locked: held during each look, against agents that respect some lock.
     """
 
-    __slots__ = ("_further", "_known", "_locked", "_paths", "listed", "maildir", "state")
+    __slots__ = ("_further", "_known", "_paths", "listed", "locked", "maildir", "state")
 
     def __init__(
         self, maildir: bytes, locked: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
     ) -> None:
         self.maildir: Final = maildir
-        self._locked: Final = locked
+        self.locked: Final = locked
         # Every path of the last look, and the state of the directories for which these are all; else UNKNOWN.
         self.listed: list[bytes] = []
         self.state: State = UNKNOWN
@@ -88,10 +88,10 @@ class Whereabouts:
         """
         found: dict[bytes, None] = {}
         bases: set[bytes] = set()
-        last: list[bytes] = []
+        last: list[bytes] | None = None
         agreed = 0
         self._known, self._paths, self._further = None, None, {}
-        with self._locked():
+        with self.locked():
             for _ in range(MOST_LOOKS + 1):
                 now, before = time.time_ns(), state_of(self.maildir)
                 seen = self._listing()
@@ -104,7 +104,7 @@ class Whereabouts:
                 else:
                     known = len(bases)
                     bases.update(map(_base, seen))
-                    agreed = agreed + 1 if last and len(bases) == known else 0
+                    agreed = agreed + 1 if last is not None and len(bases) == known else 0
                     found.update(dict.fromkeys(seen))
                     last = seen
                 if agreed >= (1 if calm else _AGREEING):
@@ -221,6 +221,21 @@ def _base(path: bytes) -> bytes:
     return base_name(path[len(b"new/") :])
 
 
+def move_new(maildir: bytes) -> None:
+    """Move what is in new/ to cur/, without flags, as Maildir readers do. Raises OSError if new/ cannot be read.
+
+    What cannot be moved stays where it is, and is read there; so does what is no file, and what has a name in cur/
+    already. Nothing is ever taken out of tmp/.
+    """
+    for name in os.listdir(maildir + b"/new"):
+        if name.startswith(b".") or b":" in name:
+            continue
+        source, target = b"%s/new/%s" % (maildir, name), b"%s/cur/%s:2," % (maildir, name)
+        with contextlib.suppress(OSError):
+            if stat.S_ISREG(os.lstat(source).st_mode) and not os.path.lexists(target):
+                os.rename(source, target)
+
+
 def open_message(path: bytes) -> tuple[int, os.stat_result]:
     """A descriptor of a file and its status. Never follows a symbolic link, never waits for a FIFO.
 
@@ -256,7 +271,12 @@ def measure(path: bytes, known: Columns | None = None, at: int = 0) -> tuple[int
 
 def _octets(fd: int, size: int) -> int:
     """The size as sent of a file, from where it is read. Raises OSError."""
+    chunk = os.read(fd, min(size, READ_OCTETS))
+    if len(chunk) == size:  # as most are
+        return octets_of(chunk)
     counter = OctetCounter()
+    counter.update(chunk)
+    size -= len(chunk)
     # No further than it was long: somebody may be writing faster than we read.
     while size > 0 and (chunk := os.read(fd, min(size, READ_OCTETS))):
         counter.update(chunk)

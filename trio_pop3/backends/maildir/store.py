@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypedDict, Unpack, cast
 
 import trio
@@ -25,8 +26,9 @@ from ...backend import (
 from .lock import MaildirLock
 from .paths import PathPattern
 from .removal import Removal
-from .scan import READ_OCTETS, MaildirMessage, Whereabouts
+from .scan import READ_OCTETS, MaildirMessage, Whereabouts, move_new
 from .survey import Messages, snapshot
+from .uidlist_lock import uidlist_locked
 
 logger = logging.getLogger("trio_pop3.maildir")
 
@@ -54,6 +56,8 @@ class MaildirOptions(TypedDict, total=False):
 
     limiter: trio.CapacityLimiter | None
     run_sync: RunSync | None
+    move_new: bool
+    dovecot_lock: bool
 
 
 class MaildirStore:
@@ -61,19 +65,29 @@ class MaildirStore:
 
     new/ and cur/ are read; nothing is moved, no flag is changed, delivery and IMAP are never held up. Unique-ids are
     the base names of the files. A Maildir that is not there is a failure, never an empty maildrop: clients would
-    forget what they have fetched.
+    forget what they have fetched. Sizes are kept in `.trio-pop3.index` in the Maildir, which may be deleted any time.
 
     Args:
         pattern: see `PathPattern`, which may raise ValueError.
         limiter: for the default worker threads.
         run_sync: how blocking work is run instead. It must not return or raise while the work goes on.
+        move_new: at login, move what is in new/ to cur/, as IMAP servers do, so that they do not call it recent.
+        dovecot_lock: hold Dovecot's `dovecot-uidlist.lock` while looking at the directories, where it renames files.
     """
 
     def __init__(
-        self, pattern: str, *, limiter: trio.CapacityLimiter | None = None, run_sync: RunSync | None = None
+        self,
+        pattern: str,
+        *,
+        limiter: trio.CapacityLimiter | None = None,
+        run_sync: RunSync | None = None,
+        move_new: bool = False,
+        dovecot_lock: bool = False,
     ) -> None:
         self._pattern: Final = PathPattern(pattern)
         self._run_sync: Final = in_threads(limiter) if run_sync is None else run_sync
+        self._move_new: Final = move_new
+        self._dovecot_lock: Final = dovecot_lock
 
     async def open(self, user: str, client: ClientInfo) -> MaildirMaildrop:
         """Lock and snapshot in one go to a thread. Raises as `trio_pop3.backend.Store` says."""
@@ -82,9 +96,11 @@ class MaildirStore:
             # Not a name that can have mail here; whether it can log in elsewhere is nobody's business.
             logger.warning("session %s: %a has no place in %r", client.session, user, self._pattern)
             raise AuthenticationFailed
-        lock = MaildirLock(os.fsencode(path), client.session)
+        maildir = os.fsencode(path)
+        lock = MaildirLock(maildir, client.session)
+        files = Whereabouts(maildir, partial(uidlist_locked, maildir)) if self._dovecot_lock else Whereabouts(maildir)
         try:
-            messages, files = await self._run_sync(_opened, os.fsencode(path), lock)
+            messages = await self._run_sync(_opened, files, lock, self._move_new)
         except BaseException:
             # Failed, or cancelled when the thread had already finished. The thread is through in either case, so that
             # nothing takes the lock behind our back.
@@ -93,15 +109,17 @@ class MaildirStore:
         return MaildirMaildrop(messages, files, lock, self._run_sync)
 
 
-def _opened(maildir: bytes, lock: MaildirLock) -> tuple[Messages, Whereabouts]:
-    files = Whereabouts(maildir)
+def _opened(files: Whereabouts, lock: MaildirLock, moves_new: bool) -> Messages:
     try:
         lock.acquire()
-        return snapshot(files), files
+        if moves_new:
+            with files.locked():
+                move_new(files.maildir)
+        return snapshot(files)
     except BlockingIOError:
         raise MaildropInUse from None
     except OSError as failure:
-        raise _unopened(os.fsdecode(maildir), failure) from None
+        raise _unopened(os.fsdecode(files.maildir), failure) from None
 
 
 def _unopened(path: str, failure: OSError) -> TemporaryFailure | PermanentFailure:

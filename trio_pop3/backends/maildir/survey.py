@@ -104,6 +104,7 @@ class _Survey:
         self._known: Final = kept.columns
         self._started = time.time_ns()
         self._arrived: list[_Arrived] = []
+        self._in_order = True
         self._there = bytearray(len(kept.columns))  # which of the known messages are still there, and the same
         self._positions: dict[bytes, int] = {}  # of those whose name is not known, but whose base name is
 
@@ -115,7 +116,7 @@ class _Survey:
         self._measure(self._not_known())
         if files.state != state:
             state = UNKNOWN  # something has moved since, so it was looked for again
-        arrived = [*_emptied_in_order(self._arrived)]
+        arrived = self._arrived if self._in_order else [*_emptied_in_order(self._arrived)]
         columns, new = _merged(self._known, self._there, arrived)
         self._keep(columns, new, state)
         if not any(entry[3] for entry in arrived):
@@ -171,6 +172,7 @@ class _Survey:
             if not keys:
                 return
             there, waiting = self._files.look(), {}
+            self._in_order = False
             keys = [key for key in keys if key[2] in there]
         if keys:
             raise OSError(errno.EBUSY, "files are renamed again and again", self._files.maildir)
@@ -193,6 +195,7 @@ class _Survey:
             else:
                 if not seconds:
                     seconds, micro, _ = arrival(base, status.st_mtime_ns // 10**9)
+                    self._in_order = False
                 modified, inode = status.st_mtime_ns, status.st_ino
                 measured.append((seconds, micro, base, nth, place, octets, status.st_size, modified, inode))
         self._arrived += measured
@@ -245,9 +248,10 @@ def _merged(known: Columns, there: bytearray, arrived: Iterable[_Arrived]) -> tu
 
     done = 0
     for entry in arrived:
-        place = bisect.bisect(range(len(known)), entry[:3], done, key=before)
-        copy(done, place)
-        done = place
+        place = bisect.bisect(range(len(known)), entry[:3], done, key=before) if known else 0
+        if place > done:
+            copy(done, place)
+            done = place
         _, _, base, _, path, octets, size, modified, inode = entry
         kind = path[: len(b"new/")] + path[len(b"new/") + len(base) :]
         new[len(merged)] = entry
