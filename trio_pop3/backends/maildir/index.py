@@ -117,12 +117,20 @@ class Index:
 def load(maildir: bytes) -> Index | None:
     """What is kept; None if nothing is that can be trusted."""
     with contextlib.suppress(OSError, ValueError):
-        fd = os.open(maildir + b"/" + INDEX_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(fd, "rb") as file:
-            status = os.fstat(fd)
-            if stat.S_ISREG(status.st_mode) and status.st_size <= _MOST_MESSAGES * _MOST_OCTETS_EACH:
-                return _parsed(file.read(status.st_size))
+        return _parsed(_content(maildir + b"/" + INDEX_NAME))
     return None
+
+
+def _content(path: bytes) -> bytes:
+    """Raises OSError; nothing of what is no file, or too long to be an index."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        status = os.fstat(fd)
+        if stat.S_ISREG(status.st_mode) and status.st_size <= _MOST_MESSAGES * _MOST_OCTETS_EACH:
+            return os.read(fd, status.st_size)
+        return b""
+    finally:
+        os.close(fd)
 
 
 def _parsed(data: bytes) -> Index | None:
@@ -173,8 +181,10 @@ def save(maildir: bytes, index: Index) -> None:
             os.unlink(unfinished)
         try:
             fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            with open(fd, "wb", buffering=0) as file:
-                _write(file.fileno(), _pieces(index))
+            try:
+                _write(fd, _pieces(index))
+            finally:
+                os.close(fd)
             os.rename(unfinished, final)
         except OSError:
             os.unlink(unfinished)
@@ -190,10 +200,11 @@ def forget(maildir: bytes) -> None:
 def _pieces(index: Index) -> list[bytes]:
     columns = index.columns
     names = [b"\0".join(columns.bases[at : at + PORTION]) for at in range(0, len(columns), PORTION)]
-    table = b"\0".join(columns.table)
+    kinds = columns.table if columns else []
+    table = b"\0".join(kinds)
     lengths = array("I", map(len, names))
     header = _HEADER.pack(
-        len(columns), len(names), len(columns.table), sum(lengths), len(table), index.state != UNKNOWN, *index.state
+        len(columns), len(names), len(kinds), sum(lengths), len(table), index.state != UNKNOWN, *index.state
     )
     numbers: Sequence[array[int]] = (
         lengths, columns.kinds, columns.octets, columns.sizes, columns.modified, columns.inodes,
