@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final
@@ -20,6 +20,9 @@ from .names import base_name
 READ_OCTETS: Final = 256 * 1024
 # How often to look for files that others keep renaming before giving up.
 MOST_LOOKS: Final = 8
+# How often to try to open a file that is being renamed; a look at first and after each so many tries, and a glance
+# before each of the others.
+MOST_TRIES: Final = 8 * MOST_LOOKS
 # A directory or file is told apart from one that changed twice within a tick of the file system's clock by its age.
 SETTLED_NS: Final = 2_000_000_000
 
@@ -111,6 +114,23 @@ class Whereabouts:
                     break
         self.listed, self.state = [*found], UNKNOWN
 
+    def glance(self, wanted: Collection[bytes]) -> None:
+        """Find out quickly where some messages are by now. Raises OSError.
+
+        Whether one is gone, and how many have the same base name, only a look can tell.
+        """
+        paths = self.paths
+        found: dict[bytes, list[bytes]] = {}
+        for path in self._listing():
+            base = _base(path)
+            if base in wanted and base not in self._further:
+                found.setdefault(base, []).append(path)
+        for base, there in found.items():
+            if len(there) == 1:
+                paths[base] = there[0]
+            else:
+                self._tell_apart(base, there)
+
     def _listing(self) -> list[bytes]:
         # new/ first: a file moved to cur/ between the two is then seen in one of them at least, and in cur/ for good.
         return [
@@ -132,29 +152,31 @@ class Whereabouts:
                 self._paths = dict(zip(self._known.bases, self._known.paths(), strict=True))
             else:
                 self._paths = {_base(path): path for path in self.listed}
+                shared: dict[bytes, list[bytes]] = {}
                 if len(self._paths) < len(self.listed):
-                    self._tell_apart(self._paths)
+                    for path in self.listed:
+                        latest = self._paths[_base(path)]
+                        if latest is not path:
+                            shared.setdefault(_base(path), [latest]).append(path)
+                for base, group in shared.items():
+                    self._tell_apart(base, group)
             self._known, self.listed = None, []
         return self._paths
 
-    def _tell_apart(self, paths: dict[bytes, bytes]) -> None:
+    def _tell_apart(self, base: bytes, group: list[bytes]) -> None:
         """Find out which of the paths with one base name are different files: a file may have been seen twice."""
-        shared: dict[bytes, list[bytes]] = {}
-        for path in self.listed:
-            latest = paths[_base(path)]
-            if latest is not path:
-                shared.setdefault(_base(path), [latest]).append(path)
-        for base, group in shared.items():
-            files: dict[int, tuple[int, bytes]] = {}
-            for path in sorted(group):
-                with contextlib.suppress(FileNotFoundError):  # the old name of one that is seen under its new name
-                    status = os.lstat(self.full(path))
-                    # Anything else would hide a message behind something that is none.
-                    if stat.S_ISREG(status.st_mode):
-                        files[status.st_ino] = (status.st_mtime_ns, path)
-            if files:
-                first, *further = [path for _, path in sorted(files.values())]
-                paths[base], self._further[base] = first, further
+        files: dict[int, tuple[int, bytes]] = {}
+        for path in sorted(group):
+            with contextlib.suppress(FileNotFoundError):  # the old name of one that is seen under its new name
+                status = os.lstat(self.full(path))
+                # Anything else would hide a message behind something that is none.
+                if stat.S_ISREG(status.st_mode):
+                    files[status.st_ino] = (status.st_mtime_ns, path)
+        if files:
+            first, *further = [path for _, path in sorted(files.values())]
+            self.paths[base] = first
+            if further:
+                self._further[base] = further
 
     def full(self, path: bytes) -> bytes:
         """A path below the Maildir, made one to open."""
@@ -173,11 +195,12 @@ class Whereabouts:
         Raises FileNotFoundError if it is gone, also if another file has its name; OSError if it cannot be opened, or
         is not of its announced size any more.
         """
+        # At first where it was at login, if nobody has needed to know where all the others are.
+        places = (message.path,) if self._known is not None and message.path else self.places(message.base)
         looked = False
-        for _ in range(MOST_LOOKS):
+        for nth in range(MOST_TRIES):
             moved = False
-            # At first where it was at login, if nobody has needed to know where all the others are.
-            for path in (message.path,) if self._known is not None and message.path else self.places(message.base):
+            for path in places:
                 try:
                     fd, status = open_message(self.full(path))
                 except FileNotFoundError:
@@ -193,8 +216,12 @@ class Whereabouts:
             if looked and not moved:
                 forget(self.maildir)
                 raise FileNotFoundError(errno.ENOENT, "gone", message.base)
-            self.look()
-            looked = True
+            looked = nth % MOST_LOOKS == 0
+            if looked:
+                self.look()
+            else:
+                self.glance({message.base})
+            places = self.places(message.base)
         raise OSError(errno.EBUSY, "renamed again and again", message.base)
 
     def _check(self, fd: int, status: os.stat_result, message: MaildirMessage) -> None:

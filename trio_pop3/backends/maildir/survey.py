@@ -14,7 +14,7 @@ from typing import Final, TypeAlias, TypeVar
 from ...backend import MessageColumns
 from .index import PORTION, UNKNOWN, Columns, Index, State, load, save, state_of
 from .names import arrival, base_name, path_id, unique_ids
-from .scan import MOST_LOOKS, NO_MAIL, SETTLED_NS, MaildirMessage, Whereabouts, measure
+from .scan import MOST_LOOKS, MOST_TRIES, NO_MAIL, SETTLED_NS, MaildirMessage, Whereabouts, measure
 
 # Messages sorted at a time, give or take, which takes about a millisecond; the bounds come from every so manyth.
 _PORTION: Final = 2048
@@ -167,13 +167,17 @@ class _Survey:
         """Measure the messages with these base names. Raises OSError."""
         # As they were delivered, more or less: that is how they lie on the disk.
         keys = [*_emptied_in_order([arrival(base, 0) for base in waiting])]
-        for _ in range(MOST_LOOKS):
+        for nth in range(MOST_TRIES):
             keys = [key for key in keys if not self._measured(key, waiting.get(key[2]))]
             if not keys:
                 return
-            there, waiting = self._files.look(), {}
+            waiting = {}
             self._in_order = False
-            keys = [key for key in keys if key[2] in there]
+            if nth % MOST_LOOKS == 0:
+                there = self._files.look()
+                keys = [key for key in keys if key[2] in there]
+            else:
+                self._files.glance({base for _, _, base in keys})
         if keys:
             raise OSError(errno.EBUSY, "files are renamed again and again", self._files.maildir)
 

@@ -34,18 +34,23 @@ def uidlist_locked(maildir: bytes, *, patience: float = _PATIENCE_SECONDS) -> It
     or if it has not been touched for two minutes.
     """
     path = maildir + b"/" + UIDLIST_LOCK_NAME
-    ours = _take(path, patience)
+    fd = _take(path, patience)
     try:
-        yield ours is not None
+        yield fd is not None
     finally:
-        # Not if somebody has found us too slow, and it is theirs by now.
-        if ours is not None and _identity(path) == ours:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+        if fd is not None:
+            try:
+                # Not if somebody has found us too slow, and it is theirs by now.
+                if _is(path, fd):
+                    os.unlink(path)
+            except OSError as failure:
+                logger.warning("cannot remove %a: %s", os.fsdecode(path), failure.strerror)
+            finally:
+                os.close(fd)
 
 
-def _take(path: bytes, patience: float) -> tuple[int, int] | None:
-    """What the lock file can be told by; None if it cannot be had."""
+def _take(path: bytes, patience: float) -> int | None:
+    """The lock file, open so that its inode is nobody else's; None if it cannot be had."""
     until = time.monotonic() + patience
     while True:
         try:
@@ -57,13 +62,9 @@ def _take(path: bytes, patience: float) -> tuple[int, int] | None:
             logger.warning("cannot make %a, going on without: %s", os.fsdecode(path), failure.strerror)
             return None
         else:
-            try:
-                status = os.fstat(fd)
-                with contextlib.suppress(OSError):  # a full disk: then only age tells that it is stale
-                    os.write(fd, b"%d:%s" % (os.getpid(), os.fsencode(socket.gethostname())))
-                return status.st_dev, status.st_ino
-            finally:
-                os.close(fd)
+            with contextlib.suppress(OSError):  # a full disk: then only age tells that it is stale
+                os.write(fd, b"%d:%s" % (os.getpid(), os.fsencode(socket.gethostname())))
+            return fd
         if time.monotonic() >= until:
             logger.warning("%a is held by somebody else, going on without", os.fsdecode(path))
             return None
@@ -71,36 +72,7 @@ def _take(path: bytes, patience: float) -> tuple[int, int] | None:
 
 
 def _break(path: bytes) -> bool:
-    """Remove a lock that nobody holds any more; whether it is worth trying at once."""
-    identity = _identity(path)
-    if identity is None:
-        return True
-    if not _stale(path):
-        return False
-    # Moved aside first: two that break it at a time must not remove the lock that the faster one has made.
-    aside = path + b".%d.%d" % (os.getpid(), time.monotonic_ns())
-    try:
-        os.rename(path, aside)
-        if _identity(aside) == identity:
-            logger.warning("%a was left behind, removed", os.fsdecode(path))
-            os.unlink(aside)
-        else:
-            _put_back(aside, path)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True
-
-
-def _put_back(aside: bytes, path: bytes) -> None:
-    """It was a new lock after all."""
-    with contextlib.suppress(FileExistsError):
-        os.link(aside, path)
-    os.unlink(aside)
-
-
-def _stale(path: bytes) -> bool:
+    """Remove a lock that nobody holds any more; whether it is gone."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -108,12 +80,33 @@ def _stale(path: bytes) -> bool:
     except OSError:
         return False
     try:
-        age = time.time() - os.fstat(fd).st_mtime
-        pid, _, host = os.read(fd, _NOTE_OCTETS).partition(b":")
+        return _stale(fd) and _moved_away(path, fd)
+    except FileNotFoundError:
+        return True
     except OSError:
         return False
     finally:
         os.close(fd)
+
+
+def _moved_away(path: bytes, fd: int) -> bool:
+    """Two may break it at a time, and the slower one must not remove the lock that the faster one has made by then: so
+    it is moved first and looked at afterwards."""
+    aside = path + b".%d.%d" % (os.getpid(), time.monotonic_ns())
+    os.rename(path, aside)
+    stale = _is(aside, fd)
+    if stale:
+        logger.warning("%a was left behind, removed", os.fsdecode(path))
+    else:
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, path)
+    os.unlink(aside)
+    return stale
+
+
+def _stale(fd: int) -> bool:
+    age = time.time() - os.fstat(fd).st_mtime
+    pid, _, host = os.read(fd, _NOTE_OCTETS).partition(b":")
     if age > _STALE_SECONDS:
         return True
     return host.strip() == os.fsencode(socket.gethostname()) and pid.isdigit() and _dead(int(pid))
@@ -129,9 +122,10 @@ def _dead(pid: int) -> bool:
     return False
 
 
-def _identity(path: bytes) -> tuple[int, int] | None:
+def _is(path: bytes, fd: int) -> bool:
+    """Whether a path leads to the file that is open."""
     try:
-        status = os.lstat(path)
+        there, ours = os.lstat(path), os.fstat(fd)
     except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
+        return False
+    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
