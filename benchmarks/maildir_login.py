@@ -3,7 +3,7 @@
 Needs root and Dovecot. One session is login, STAT, UIDL, LIST and QUIT, a command at a time, on a Maildir of its own,
 ours beside Debian's Dovecot on a copy of the same Maildir: first with what each keeps beside the mail deleted (cold),
 then again with it (warm), and after one more delivery. Rounds are interleaved; medians. For ours also the growth of
-resident memory in a fresh process, and the lag of a task beside the login that sleeps 1 ms at a time.
+resident memory in a fresh process, and how long the NOOPs of another session wait meanwhile.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import socket
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from trio_pop3.credentials import PasswordCredentials
 from .servers import SERVERS, running
 
 USER: Final = "alice"
+BYSTANDER: Final = "bob"
 PASSWORD: Final = "benchmark"
 _LINE: Final = b"a line of sixty-three octets, as mail has them, with its end..\n"
 # Whoever the mail belongs to: Dovecot refuses to be root.
@@ -114,6 +116,7 @@ class Server:
     port: int
     maildir: Path
     cpu_seconds: Callable[[], float]
+    resident: Callable[[], int]
     kept: tuple[str, ...]  # what it keeps beside the mail
 
     def forget(self) -> None:
@@ -175,7 +178,7 @@ def dovecot(maildir: Path) -> Iterator[Server]:
                         total += sum(process.cpu_times()[:4])
                 return total
 
-            yield Server("Dovecot", port, maildir, cpu_seconds, ("dovecot*",))
+            yield Server("Dovecot", port, maildir, cpu_seconds, lambda: 0, ("dovecot*",))
 
 
 async def _run_ours(maildir: Path, report: Callable[[int], object]) -> None:
@@ -194,7 +197,7 @@ def ours(maildir: Path) -> Iterator[Server]:
     """This project's, in a process of its own."""
     SERVERS["trio-pop3"] = partial(_run_ours, maildir)
     with running("trio-pop3") as server:
-        yield Server("trio-pop3", server.port, maildir, server.cpu_seconds, (".trio-pop3.index",))
+        yield Server("trio-pop3", server.port, maildir, server.cpu_seconds, server.resident, (".trio-pop3.index",))
 
 
 def timed(server: Server) -> tuple[float, float, tuple[int, int]]:
@@ -237,18 +240,59 @@ def compare(servers: list[Server], rounds: int) -> None:
         print(f"  {state:<20}" + "".join(columns), flush=True)
 
 
-def growth(maildir: Path) -> None:
-    """Print how much a server grows with a session, cold and warm, each in a fresh process."""
+def alone(maildir: Path) -> None:
+    """Print how much a fresh server grows with its first session, and how long another session waits meanwhile."""
+    other = maildir.parent.parent / BYSTANDER / maildir.name
+    make_maildir(other)
     for state in ("cold", "warm"):
-        SERVERS["trio-pop3"] = partial(_run_ours, maildir)
-        if state == "cold":
-            (maildir / ".trio-pop3.index").unlink(missing_ok=True)
-        with running("trio-pop3") as process:
-            server = Server("trio-pop3", process.port, maildir, process.cpu_seconds, ())
-            with contextlib.suppress(ConnectionError):
-                session(Server("nobody", process.port, maildir, process.cpu_seconds, ()))
-            before = process.resident()
-            del server, before
+        with ours(maildir) as server:
+            if state == "cold":
+                server.forget()
+            with Bystander(server) as bystander:
+                before = server.resident()
+                session(server)
+                grown = server.resident() - before
+            times = sorted(bystander.times)
+            figures = (statistics.median(times), times[len(times) * 99 // 100], times[-1])
+            print(
+                f"  {state}, in a fresh process: {grown / 1e6:.0f} MB more resident memory; NOOP of another session "
+                f"meanwhile, ms: median {figures[0]:.1f}, 99 % {figures[1]:.1f}, worst {figures[2]:.1f} of {len(times)}"
+            )
+
+
+class Bystander:
+    """A session of somebody else in a thread, which sends NOOP after NOOP; `times` in ms."""
+
+    def __init__(self, server: Server) -> None:
+        self.times: list[float] = []
+        self._sock = socket.create_connection((ADDRESS, server.port))
+        self._lines = self._sock.makefile("rb")
+        self._lines.readline()
+        for line in (f"USER {BYSTANDER}", f"PASS {PASSWORD}"):
+            self._ask(line)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _ask(self, line: str) -> None:
+        self._sock.sendall(line.encode() + b"\r\n")
+        if not (reply := self._lines.readline()).startswith(b"+OK"):
+            raise ConnectionError(f"{line.split()[0]} was answered with {reply!r}")
+
+    def _run(self) -> None:
+        while not self._over.wait(0.001):
+            before = time.perf_counter()
+            self._ask("NOOP")
+            self.times.append((time.perf_counter() - before) * 1e3)
+
+    def __enter__(self) -> Bystander:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._lines.close()
+        self._sock.close()
 
 
 def main() -> int:
@@ -266,6 +310,7 @@ def main() -> int:
             print(f"  {'':20}{'wall':>10}{'Dovecot':>10}{'ratio':>7}{'CPU':>10}{'Dovecot':>10}{'ratio':>7}")
             with ours(first) as we, dovecot(second) as they:
                 compare([we, they], rounds)
+            alone(first)
     finally:
         shutil.rmtree(top)
     return 0
