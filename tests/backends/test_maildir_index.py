@@ -515,3 +515,20 @@ def test_a_session_with_an_index_is_like_one_without(box: Box) -> None:
     assert told[0] == told[1]
     assert box.login().send(b"DELE 2\r\nQUIT\r\n").count(b"+OK") == 2
     assert [uid for uid, _ in seen(box)] == [f"170000000{n}.x" for n in (0, 2, 3, 4, 5)]
+
+
+@pytest.mark.usefixtures("eager")
+def test_flags_that_nobody_has_any_more_are_forgotten(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index does not grow with every change of flags."""
+    for n in range(60):
+        [old] = [name for name in os.listdir(box.path / "cur") if name.startswith("1700000001.x")]
+        box.move(f"cur/{old}", f"cur/1700000001.x:2,{chr(65 + n)}")
+        settle(box)
+        truth = seen(box)
+    kept = load(box.octets_path)
+    assert kept is not None
+    assert len(kept.columns.table) < 10
+    monkeypatch.setattr(scan, "_octets", unread)
+    assert seen(box) == truth
+    dialogue = box.login()
+    assert body(dialogue.ask("RETR 2")) == b"1\r\n" * 2

@@ -84,6 +84,14 @@ class Columns:
         self.modified += other.modified[start:stop]
         self.inodes += other.inodes[start:stop]
 
+    def forget_unused_kinds(self) -> None:
+        """Number the kinds anew if most of them are of flags that no message has any more."""
+        used = sorted(set(self.kinds))
+        if 2 * len(used) < len(self.table):
+            codes = {old: new for new, old in enumerate(used)}
+            self.kinds = array("I", [codes[kind] for kind in self.kinds])
+            self.table = [self.table[kind] for kind in used]
+
     def path(self, at: int) -> bytes:
         """Where a message was seen, below the Maildir."""
         kind = self.table[self.kinds[at]]
@@ -182,7 +190,8 @@ def save(maildir: bytes, index: Index) -> None:
         try:
             fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             try:
-                _write(fd, _pieces(index))
+                for piece in _pieces(index):
+                    _write(fd, piece)
             finally:
                 os.close(fd)
             os.rename(unfinished, final)
@@ -216,8 +225,8 @@ def _pieces(index: Index) -> list[bytes]:
     return [_MAGIC, checksum.to_bytes(4, sys.byteorder), *pieces]
 
 
-def _write(fd: int, pieces: Sequence[bytes]) -> None:
+def _write(fd: int, piece: bytes) -> None:
     """All of it. Raises OSError."""
-    view = memoryview(b"".join(pieces))
+    view = memoryview(piece)
     while view:
-        view = view[os.write(fd, view[: 1 << 20]) :]
+        view = view[os.write(fd, view) :]

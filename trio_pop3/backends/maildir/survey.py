@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import bisect
 import errno
+import heapq
 import itertools
 import os
 import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final, TypeAlias, TypeVar
 
 from ...backend import MessageColumns
@@ -24,13 +26,14 @@ _SAMPLED: Final = 64
 _WORTH: Final = 32
 _MANY: Final = 1000
 _READ_AS_LONG: Final = 64 * 1024
+_PART: Final = b"new/"  # or cur/
 
-# Seconds, microseconds and base name (see `arrival`), which of the files with this base name, from 1, or 0 if it is the
-# only one; then path, octets as
-# sent, octets as stored, modification time in ns, inode. Never the same twice, and of nothing that the garbage
-# collector would look at more than once.
-_Arrived: TypeAlias = tuple[int, int, bytes, int, bytes, int, int, int, int]
-_Thing = TypeVar("_Thing", _Arrived, tuple[int, int, bytes])
+# Seconds, microseconds and base name, by which messages are sorted (see `arrival`).
+_Key: TypeAlias = tuple[int, int, bytes]
+# The same, and which of the files with this base name, from 1, or 0 if it is the only one; then kind, octets as sent,
+# octets as stored, modification time in ns, inode. Never the same twice.
+_Arrived: TypeAlias = tuple[int, int, bytes, int, int, int, int, int, int]
+_Thing = TypeVar("_Thing", _Arrived, _Key)
 
 
 class Messages(MessageColumns[MaildirMessage]):
@@ -103,10 +106,11 @@ class _Survey:
         self._kept: Final = kept
         self._known: Final = kept.columns
         self._started = time.time_ns()
-        self._arrived: list[_Arrived] = []
-        self._in_order = True
         self._there = bytearray(len(kept.columns))  # which of the known messages are still there, and the same
         self._positions: dict[bytes, int] = {}  # of those whose name is not known, but whose base name is
+        self._kinds = {kind: code for code, kind in enumerate(kept.columns.table)}
+        self._fresh: Final = Columns()  # what was measured, in order
+        self._odd: list[_Arrived] = []  # and what must be put in order yet
 
     def take(self) -> Messages:
         """The snapshot; what was found out for it is kept if that pays."""
@@ -116,12 +120,41 @@ class _Survey:
         self._measure(self._not_known())
         if files.state != state:
             state = UNKNOWN  # something has moved since, so it was looked for again
-        arrived = self._arrived if self._in_order else [*_emptied_in_order(self._arrived)]
-        columns, new = _merged(self._known, self._there, arrived)
-        self._keep(columns, new, state)
-        if not any(entry[3] for entry in arrived):
+        columns, new, shared = self._all()
+        self._keep(columns, new, shared, state)
+        if not shared:
             files.know(columns)
-        return Messages(columns, {at: path_id(entry[4]) for at, entry in new.items() if entry[3] > 1})
+        return Messages(columns, {at: path_id(columns.path(at)) for at, nth in shared.items() if nth > 1})
+
+    def _all(self) -> tuple[Columns, Sequence[int], dict[int, int]]:
+        """All messages in order; at which index those are that were measured; and index -> which of the files with
+        this base name, from 1, where there are several."""
+        table = [*self._kinds]
+        self._fresh.table = self._known.table = table
+        if not self._odd and not any(self._there):
+            return self._fresh, range(len(self._fresh)), {}
+        odd = _emptied_in_order(self._odd)
+        if self._known:
+            return _merged(self._known, self._there, heapq.merge(self._fresh_ones(), odd))
+        columns, _, shared = _merged(self._fresh, bytearray(b"\1") * len(self._fresh), odd)
+        return columns, range(len(columns)), shared
+
+    def _fresh_ones(self) -> Iterator[_Arrived]:
+        fresh = self._fresh
+        for at, base in enumerate(fresh.bases):
+            modified = fresh.modified[at]
+            seconds, micro, _ = arrival(base, modified // 10**9)
+            yield (
+                seconds,
+                micro,
+                base,
+                0,
+                fresh.kinds[at],
+                fresh.octets[at],
+                fresh.sizes[at],
+                modified,
+                fresh.inodes[at],
+            )
 
     def _not_known(self) -> dict[bytes, bytes | None]:
         """Base names to be measured, each with its path; without, if several files may have it."""
@@ -135,7 +168,7 @@ class _Survey:
             for at in _changed(self._files, known, unchanged):
                 there[at] = 0
                 fresh.append(known.path(at))
-        bases = [base_name(path[len(b"new/") :]) for path in fresh]
+        bases = [base_name(path[len(_PART) :]) for path in fresh]
         wanted = set(bases) if known else set()
         self._positions = {base: at for at, base in enumerate(known.bases) if base in wanted}
         waiting: dict[bytes, bytes | None] = {}
@@ -166,61 +199,69 @@ class _Survey:
     def _measure(self, waiting: dict[bytes, bytes | None]) -> None:
         """Measure the messages with these base names. Raises OSError."""
         # As they were delivered, more or less: that is how they lie on the disk.
-        keys = [*_emptied_in_order([arrival(base, 0) for base in waiting])]
+        moved = [
+            key for key in _emptied_in_order([arrival(base, 0) for base in waiting]) if not self._first(key, waiting)
+        ]
         for nth in range(MOST_TRIES):
-            keys = [key for key in keys if not self._measured(key, waiting.get(key[2]))]
-            if not keys:
+            if not moved:
                 return
-            waiting = {}
-            self._in_order = False
             if nth % MOST_LOOKS == 0:
                 there = self._files.look()
-                keys = [key for key in keys if key[2] in there]
+                moved = [key for key in moved if key[2] in there]
             else:
-                self._files.glance({base for _, _, base in keys})
-        if keys:
+                self._files.glance({base for _, _, base in moved})
+            moved = [key for key in moved if not self._measured(key, self._files.places(key[2]), late=True)]
+        if moved:
             raise OSError(errno.EBUSY, "files are renamed again and again", self._files.maildir)
 
-    def _measured(self, key: tuple[int, int, bytes], path: bytes | None) -> bool:
+    def _first(self, key: _Key, waiting: dict[bytes, bytes | None]) -> bool:
+        path = waiting[key[2]]
+        return self._measured(key, self._files.places(key[2]) if path is None else (path,))
+
+    def _measured(self, key: _Key, places: Sequence[bytes], *, late: bool = False) -> bool:
         """Measure the messages with a base name, mostly one; False, and none of them, if one is not where it was."""
         seconds, micro, base = key
-        places = self._files.places(base) if path is None else (path,)
         several = len(places) > 1
-        at = -1 if several else self._positions.get(base, -1)
+        known = -1 if several else self._positions.get(base, -1)
         measured: list[_Arrived] = []
         for nth, place in enumerate(places, int(several)):
             try:
-                octets, status = measure(self._files.full(place), self._known if at >= 0 else None, at)
+                octets, status = measure(self._files.full(place), self._known if known >= 0 else None, known)
             except FileNotFoundError:
                 return False
             except OSError as failure:
                 if failure.errno not in NO_MAIL:
                     raise
-            else:
-                if not seconds:
-                    seconds, micro, _ = arrival(base, status.st_mtime_ns // 10**9)
-                    self._in_order = False
-                modified, inode = status.st_mtime_ns, status.st_ino
-                measured.append((seconds, micro, base, nth, place, octets, status.st_size, modified, inode))
-        self._arrived += measured
+                continue
+            kind = place[: len(_PART)] + place[len(_PART) + len(base) :]
+            code = self._kinds.setdefault(kind, len(self._kinds))
+            modified = status.st_mtime_ns
+            if seconds and not several and not late:
+                self._fresh.append(base, code, octets, status.st_size, modified, status.st_ino)
+                return True
+            if not seconds:
+                seconds, micro, _ = arrival(base, modified // 10**9)
+            measured.append((seconds, micro, base, nth, code, octets, status.st_size, modified, status.st_ino))
+        self._odd += measured
         return True
 
-    def _keep(self, columns: Columns, new: dict[int, _Arrived], state: State) -> None:
+    def _keep(self, columns: Columns, new: Sequence[int], shared: Collection[int], state: State) -> None:
         """Write down what is known now, if that pays, but for what may change and look the same (`SETTLED_NS`)."""
         now = time.time_ns()
-        doubtful = [
-            at for at, entry in new.items() if entry[3] or abs(now - entry[7]) < now - self._started + SETTLED_NS
-        ]
-        effort = sum(1 + entry[6] // _READ_AS_LONG for entry in new.values()) - len(doubtful)
+        young = now - self._started + SETTLED_NS
+        doubtful = [at for at in new if at in shared or abs(now - columns.modified[at]) < young]
+        effort = sum(1 + columns.sizes[at] // _READ_AS_LONG for at in new) - len(doubtful)
         if doubtful:
             state = UNKNOWN
-        if effort >= _WORTH or (len(columns) >= _MANY and state not in (UNKNOWN, self._kept.state)):
-            if doubtful:
-                there = bytearray(b"\1") * len(columns)
-                for at in doubtful:
-                    there[at] = 0
-                columns, _ = _merged(columns, there, [])
-            save(self._files.maildir, Index(columns, state))
+        if effort < _WORTH and (len(columns) < _MANY or state in (UNKNOWN, self._kept.state)):
+            return
+        if doubtful:
+            there = bytearray(b"\1") * len(columns)
+            for at in doubtful:
+                there[at] = 0
+            columns, _, _ = _merged(columns, there, ())
+        columns.forget_unused_kinds()
+        save(self._files.maildir, Index(columns, state))
 
 
 def _emptied_in_order(things: list[_Thing]) -> Iterator[_Thing]:
@@ -235,11 +276,13 @@ def _emptied_in_order(things: list[_Thing]) -> Iterator[_Thing]:
         yield from sorted(portions.pop())
 
 
-def _merged(known: Columns, there: bytearray, arrived: Iterable[_Arrived]) -> tuple[Columns, dict[int, _Arrived]]:
-    """The known messages that are there, and others, in order; also the others by their index."""
-    merged = Columns(table=[*known.table])
-    codes = {kind: code for code, kind in enumerate(merged.table)}
-    new: dict[int, _Arrived] = {}
+def _merged(
+    known: Columns, there: bytearray, arrived: Iterable[_Arrived]
+) -> tuple[Columns, Sequence[int], dict[int, int]]:
+    """The known messages that are there, and others, in order; see `_Survey._all`. All kinds are in the known table."""
+    merged = Columns(table=known.table)
+    new = array("I")
+    shared: dict[int, int] = {}
 
     def copy(start: int, stop: int) -> None:
         while (start := there.find(1, start, stop)) >= 0:
@@ -247,19 +290,18 @@ def _merged(known: Columns, there: bytearray, arrived: Iterable[_Arrived]) -> tu
             merged.extend(known, start, stop if end < 0 else end)
             start = stop if end < 0 else end
 
-    def before(at: int) -> tuple[int, int, bytes]:
+    def before(at: int) -> _Key:
         return arrival(known.bases[at], known.modified[at] // 10**9)
 
     done = 0
     for entry in arrived:
-        place = bisect.bisect(range(len(known)), entry[:3], done, key=before) if known else 0
-        if place > done:
-            copy(done, place)
-            done = place
-        _, _, base, _, path, octets, size, modified, inode = entry
-        kind = path[: len(b"new/")] + path[len(b"new/") + len(base) :]
-        new[len(merged)] = entry
-        merged.append(base, codes.setdefault(kind, len(codes)), octets, size, modified, inode)
+        place = bisect.bisect(range(len(known)), entry[:3], done, key=before)
+        copy(done, place)
+        done = place
+        _, _, base, nth, *rest = entry
+        if nth:
+            shared[len(merged)] = nth
+        new.append(len(merged))
+        merged.append(base, *rest)
     copy(done, len(known))
-    merged.table = [*codes]
-    return merged, new
+    return merged, new, shared
