@@ -14,7 +14,7 @@ from typing import Final
 
 from ...backend import MessageInfo
 from ...sansio import OctetCounter, octets_of
-from .index import UNKNOWN, Columns, State, forget, state_of
+from .index import PORTION, UNKNOWN, Columns, State, forget, state_of
 from .names import base_name
 
 READ_OCTETS: Final = 256 * 1024
@@ -119,7 +119,7 @@ class Whereabouts:
 
         Whether one is gone, and how many have the same base name, only a look can tell.
         """
-        paths = self.paths
+        paths, wanted = self.paths, {*wanted}
         found: dict[bytes, list[bytes]] = {}
         for path in self._listing():
             base = _base(path)
@@ -133,12 +133,13 @@ class Whereabouts:
 
     def _listing(self) -> list[bytes]:
         # new/ first: a file moved to cur/ between the two is then seen in one of them at least, and in cur/ for good.
-        return [
-            b"%s/%s" % (part, name)
-            for part in (b"new", b"cur")
-            for name in os.listdir(b"%s/%s" % (self.maildir, part))
-            if not name.startswith(b".")
-        ]
+        paths: list[bytes] = []
+        for part in (b"new", b"cur"):
+            names = os.listdir(b"%s/%s" % (self.maildir, part))
+            while names:  # while Python forgets many things at once no other thread runs
+                paths += [b"%s/%s" % (part, name) for name in names[-PORTION:] if not name.startswith(b".")]
+                del names[-PORTION:]
+        return paths
 
     def know(self, columns: Columns) -> None:
         """Take over where messages are that are all there are, each with its base name for itself."""

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias, TypeVar
 
 from ...backend import MessageColumns
 from .index import PORTION, UNKNOWN, Columns, Index, State, load, save, state_of
-from .names import arrival, base_name, path_id, unique_ids
+from .names import NO_TIME, TIME_OCTETS, arrival, base_name, path_id, sort_key, unique_ids
 from .scan import MOST_LOOKS, MOST_TRIES, NO_MAIL, SETTLED_NS, MaildirMessage, Whereabouts, measure
 
 # Messages sorted at a time, give or take, which takes about a millisecond; the bounds come from every so manyth.
@@ -33,7 +33,7 @@ _Key: TypeAlias = tuple[int, int, bytes]
 # The same, and which of the files with this base name, from 1, or 0 if it is the only one; then kind, octets as sent,
 # octets as stored, modification time in ns, inode. Never the same twice.
 _Arrived: TypeAlias = tuple[int, int, bytes, int, int, int, int, int, int]
-_Thing = TypeVar("_Thing", _Arrived, _Key)
+_Thing = TypeVar("_Thing", _Arrived, bytes)
 
 
 class Messages(MessageColumns[MaildirMessage]):
@@ -199,28 +199,27 @@ class _Survey:
     def _measure(self, waiting: dict[bytes, bytes | None]) -> None:
         """Measure the messages with these base names. Raises OSError."""
         # As they were delivered, more or less: that is how they lie on the disk.
-        moved = [
-            key for key in _emptied_in_order([arrival(base, 0) for base in waiting]) if not self._first(key, waiting)
-        ]
+        moved = []
+        for key in _emptied_in_order([*map(sort_key, waiting)]):
+            base = key[TIME_OCTETS:]
+            path = waiting[base]
+            places = self._files.places(base) if path is None else (path,)
+            if not self._measured(base, places, in_order=not key.startswith(NO_TIME)):
+                moved.append(base)
         for nth in range(MOST_TRIES):
             if not moved:
                 return
             if nth % MOST_LOOKS == 0:
                 there = self._files.look()
-                moved = [key for key in moved if key[2] in there]
+                moved = [base for base in moved if base in there]
             else:
-                self._files.glance({base for _, _, base in moved})
-            moved = [key for key in moved if not self._measured(key, self._files.places(key[2]), late=True)]
+                self._files.glance(moved)
+            moved = [base for base in moved if not self._measured(base, self._files.places(base), in_order=False)]
         if moved:
             raise OSError(errno.EBUSY, "files are renamed again and again", self._files.maildir)
 
-    def _first(self, key: _Key, waiting: dict[bytes, bytes | None]) -> bool:
-        path = waiting[key[2]]
-        return self._measured(key, self._files.places(key[2]) if path is None else (path,))
-
-    def _measured(self, key: _Key, places: Sequence[bytes], *, late: bool = False) -> bool:
+    def _measured(self, base: bytes, places: Sequence[bytes], *, in_order: bool) -> bool:
         """Measure the messages with a base name, mostly one; False, and none of them, if one is not where it was."""
-        seconds, micro, base = key
         several = len(places) > 1
         known = -1 if several else self._positions.get(base, -1)
         measured: list[_Arrived] = []
@@ -236,11 +235,10 @@ class _Survey:
             kind = place[: len(_PART)] + place[len(_PART) + len(base) :]
             code = self._kinds.setdefault(kind, len(self._kinds))
             modified = status.st_mtime_ns
-            if seconds and not several and not late:
+            if in_order and not several:
                 self._fresh.append(base, code, octets, status.st_size, modified, status.st_ino)
                 return True
-            if not seconds:
-                seconds, micro, _ = arrival(base, modified // 10**9)
+            seconds, micro, _ = arrival(base, modified // 10**9)
             measured.append((seconds, micro, base, nth, code, octets, status.st_size, modified, status.st_ino))
         self._odd += measured
         return True
