@@ -1,4 +1,8 @@
-"""A maildrop session in plain Python, obviously right: what the state machine compares the server with."""
+"""A maildrop session in plain Python, obviously right: what test_session_machine compares the session with.
+
+Not the model of `trio_pop3.testing`, on purpose: it was written from the requirements by itself, and knows exact CAPA
+lines, language texts and mechanisms, which a model for any server cannot. A mistake would have to stand in both.
+"""
 
 from __future__ import annotations
 

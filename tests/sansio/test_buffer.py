@@ -42,6 +42,7 @@ def test_lines_do_not_depend_on_chunks(line_end: bytes, data: bytes, places: lis
         (b"a\r\nb\nc", b"\n", [b"a", b"b"]),
         (b"a\r\r\n", b"\n", [b"a\r"]),
         (b"\n\r\n", b"\n", [b"", b""]),
+        (b"\nab\r", b"\n", [b""]),
         (b"a\nb\r\n", b"\r\n", [b"a\nb"]),
         (b"a\r\nb\r", b"\r\n", [b"a"]),
         (b"12345678\r\n", b"\n", [b"12345678"]),

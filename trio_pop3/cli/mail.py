@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from typing import get_args
 
 from ..backend import Authenticator
 from ..backends.maildir import MaildirBackend
-from .failure import Failure
+from ..backends.maildir.journal import Journal
+from ..backends.maildir.retention import Days, Deletion
+from ..backends.maildir.store import MaildirOptions
+from .failure import Failure, reason
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -16,17 +20,56 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "--maildir", metavar="PATTERN", help="where a user's Maildir is, with {user}, {local} and {domain}"
     )
     group.add_argument(
+        "--lock-wait", type=float, metavar="SECONDS", default=0.0,
+        help="for a maildrop that another session has open, up to 120 (default: refuse at once)",
+    )  # fmt: skip
+    group.add_argument(
         "--move-new", action="store_true", help="move mail from new/ to cur/ at login, as IMAP servers do"
     )
     group.add_argument(
         "--dovecot-lock", action="store_true",
         help="hold dovecot-uidlist.lock while looking for mail, where Dovecot serves the same Maildirs",
     )  # fmt: skip
+    leaving = parser.add_argument_group("mail that is deleted")
+    leaving.add_argument(
+        "--deletion", choices=get_args(Deletion), default="unlink",
+        help="what DELE and QUIT do: remove the file (default); move it to the trash folder; give it the flag T, which "
+        "IMAP servers take for deleted; or hide it from POP3 only",
+    )  # fmt: skip
+    leaving.add_argument("--trash", metavar="NAME", default=".Trash", help="the Maildir++ folder (default: .Trash)")
+    leaving.add_argument("--trash-days", type=int, metavar="N", help="after which trash is emptied (default: never)")
+    leaving.add_argument("--journal", metavar="FILE", help="gets a line for each message before it is removed")
+    leaving.add_argument(
+        "--expire", type=_days, metavar="DAYS",
+        help="treat messages as deleted so many days after they were first retrieved, 0 is at once; or `never`. "
+        "Announced in CAPA (default: nothing is removed and nothing announced)",
+    )  # fmt: skip
+
+
+def _days(word: str) -> Days:
+    return "never" if word == "never" else int(word)
 
 
 def backend(arguments: argparse.Namespace, pattern: str, users: Authenticator) -> MaildirBackend:
-    """Maildirs found by a pattern. Raises Failure for a pattern that is none."""
+    """Maildirs found by a pattern. Raises Failure for a pattern that is none, and for values that make no sense."""
     try:
-        return MaildirBackend(pattern, users, move_new=arguments.move_new, dovecot_lock=arguments.dovecot_lock)
+        if arguments.journal is not None:
+            Journal(arguments.journal).check()
+        return MaildirBackend(pattern, users, **_options(arguments))
     except ValueError as failure:
         raise Failure(str(failure), 2) from None
+    except OSError as failure:
+        raise Failure(f"cannot write the journal {arguments.journal}: {reason(failure)}") from None
+
+
+def _options(arguments: argparse.Namespace) -> MaildirOptions:
+    return {
+        "lock_wait": arguments.lock_wait,
+        "deletion": arguments.deletion,
+        "trash": arguments.trash,
+        "trash_days": arguments.trash_days,
+        "journal": arguments.journal,
+        "expire": arguments.expire,
+        "move_new": arguments.move_new,
+        "dovecot_lock": arguments.dovecot_lock,
+    }

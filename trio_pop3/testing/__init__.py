@@ -48,11 +48,9 @@ if TYPE_CHECKING:
     from .kit import KitReport as KitReport
     from .kit import backend_checks as backend_checks
     from .kit import check_backend as check_backend
-    from .machines import Failure as Failure
     from .machines import SessionMachine as SessionMachine
     from .machines import machine_for as machine_for
     from .machines import machine_for_server as machine_for_server
-    from .machines import run_machine as run_machine
     from .model import Expected as Expected
     from .model import ModelMaildrop as ModelMaildrop
     from .model import ModelSession as ModelSession
@@ -60,6 +58,9 @@ if TYPE_CHECKING:
     from .pair import PairMachine as PairMachine
     from .portal import Portal as Portal
     from .replay import replay as replay
+    from .running import Failure as Failure
+    from .running import JudgedMachine as JudgedMachine
+    from .running import run_machine as run_machine
     from .script import Struck as Struck
     from .server import Pop3TestServer as Pop3TestServer
     from .serving import StoredMessage as StoredMessage
@@ -108,9 +109,10 @@ _HOMES = {
     "Expected": "model",
     "ExtraLine": "faults",
     "FAULT_SCRIPTS": "fault_scripts",
-    "Failure": "machines",
+    "Failure": "running",
     "Fault": "faults",
     "GREETING": "faults",
+    "JudgedMachine": "running",
     "KitReport": "kit",
     "LongLine": "faults",
     "LostDeletion": "faults",
@@ -163,7 +165,7 @@ _HOMES = {
     "near_lines": "strategies",
     "open_pop3_server": "serving",
     "replay": "replay",
-    "run_machine": "machines",
+    "run_machine": "running",
     "simulate": "simulation",
 }
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
 from trio_pop3 import sansio as io
 from trio_pop3.sansio import NEED_DATA, PAUSED, Pop3Connection, Profile, Role
 
 from . import strategies as ours
-from .judge import Judged, judged, must
+from .judge import judged, must
 from .model import Expected, ModelMaildrop, ModelSession
+from .running import JudgedMachine
 from .talk import Talk
 from .worlds import DIALECTS
 
@@ -43,7 +44,7 @@ class _CoreWire:
         """Nothing to do."""
 
 
-class CoreMachine(Judged, RuleBasedStateMachine):
+class CoreMachine(JudgedMachine):
     """Whatever octets come, in whatever pieces, the core reads the commands that the model reads, and no others.
 
     It hands out one at a time, refuses what is no command or not in its place, and what it writes is what was said. The

@@ -7,11 +7,12 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import precondition, rule
 
 from . import strategies as ours
 from .dialect import ANY
-from .judge import Judged, judged, must
+from .judge import judged, must
+from .running import JudgedMachine
 from .talk import Closed, Reply, Talk
 from .wire import Wire
 from .worlds import learnt, patient_login
@@ -32,7 +33,7 @@ def differential(
     allow: Collection[str] = (),
     reset: Callable[[], object] | None = None,
     destructive: bool = False,
-) -> type[RuleBasedStateMachine]:
+) -> type[JudgedMachine]:
     """A machine that says the same to two servers, and compares status, sizes, messages, and which uids are equal.
 
     Args:
@@ -51,7 +52,7 @@ def differential(
     )
     allowed = [re.compile(pattern.encode(), re.IGNORECASE) for pattern in allow]
 
-    class LockstepMachine(Judged, RuleBasedStateMachine):
+    class LockstepMachine(JudgedMachine):
         def __init__(self) -> None:
             super().__init__()
             self.talks: list[Talk] = []

@@ -11,14 +11,15 @@ from types import MappingProxyType
 from typing import ClassVar, Final, TypeAlias
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import invariant, precondition, rule
 
 from trio_pop3 import sansio as io
 from trio_pop3.sansio import NEED_DATA, PAUSED, LocalProtocolError, Pop3Connection, Profile, Role, Shape, State
 
 from . import strategies as ours
-from .judge import Judged, Mismatch, judged, must
+from .judge import Mismatch, judged, must
 from .model import canonical
+from .running import JudgedMachine
 
 _A, _AU, _AS, _AT = State.AUTHORIZATION, State.USER_GIVEN, State.AUTHENTICATING, State.TLS_PENDING
 _T, _X = State.TRANSACTION, State.CLOSED
@@ -129,7 +130,7 @@ def _refused(connection: Pop3Connection, event: io.Event) -> None:
     raise Mismatch(f"{event} may not be sent in the state {before.value}, and could be")
 
 
-class PairMachine(Judged, RuleBasedStateMachine):
+class PairMachine(JudgedMachine):
     """What the client sends is what the server gets, what the server answers is what the client sees, states agree.
 
     Any commands, legal or not, one at a time or many ahead; any answers; any pieces on the way; nonsense from others,

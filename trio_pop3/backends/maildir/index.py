@@ -30,6 +30,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from .files import own
+
 INDEX_NAME: Final = b".trio-pop3.index"
 # Names handled in one go: while Python splits or joins them no other thread runs. About half a millisecond.
 PORTION: Final = 4096
@@ -190,6 +192,7 @@ def save(maildir: bytes, index: Index) -> None:
         try:
             fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             try:
+                own(fd, os.stat(maildir))
                 for piece in _pieces(index):
                     _write(fd, piece)
             finally:

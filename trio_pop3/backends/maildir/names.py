@@ -19,6 +19,7 @@ _UNSAFE_IN_HOST: Final = re.compile(r"[^A-Za-z0-9.-]")
 _HASH_DIGITS: Final = 40
 _HASH: Final = re.compile(rb"[0-9a-f]{40}")
 _UID_OCTETS: Final = 70
+_AT_ONCE: Final = 4096
 _PLAIN: Final = bytes(range(0x21, 0x7F))
 # What `deliver` adds: `,S=` and a size of up to ten digits.
 _SIZE_OCTETS: Final = 13
@@ -49,7 +50,10 @@ def unique_id(base: bytes) -> str:
 
 
 def unique_ids(bases: Sequence[bytes]) -> list[str]:
-    """`unique_id` of each of up to a few thousand base names: together, if they are what they mostly are."""
+    """`unique_id` of each of some base names: a few thousand together, if they are what they mostly are."""
+    if len(bases) > _AT_ONCE:
+        parts = (unique_ids(bases[at : at + _AT_ONCE]) for at in range(0, len(bases), _AT_ONCE))
+        return [*itertools.chain.from_iterable(parts)]
     joined = b"\0".join(bases)
     if joined.translate(None, _PLAIN) == b"\0" * (len(bases) - 1):
         lengths = set(map(len, bases))

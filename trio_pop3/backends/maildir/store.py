@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Final, TypedDict, Unpack, cast
 
@@ -23,12 +24,15 @@ from ...backend import (
     PermanentFailure,
     TemporaryFailure,
 )
-from .lock import MaildirLock
+from .journal import Journal, Who
+from .lock import MaildirLock, owner_note
 from .paths import PathPattern
-from .removal import Removal
+from .retention import Deletion, Expire, Keeper, Retention
 from .scan import READ_OCTETS, MaildirMessage, Whereabouts, move_new
-from .survey import Messages, snapshot
+from .survey import snapshot
 from .uidlist_lock import uidlist_locked
+from .uids import UidMapError
+from .waiting import patiently
 
 logger = logging.getLogger("trio_pop3.maildir")
 
@@ -36,6 +40,9 @@ RunSync = Callable[..., Awaitable[Any]]
 
 # Disks do not get faster when more threads wait for them.
 _THREADS: Final = 16
+# Clients wait a minute or two for a reply before they give up.
+_LONGEST_WAIT: Final = 120
+_END: Final = object()
 # What an administrator must mend; anything else may pass.
 _PERMANENT: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
@@ -56,6 +63,12 @@ class MaildirOptions(TypedDict, total=False):
 
     limiter: trio.CapacityLimiter | None
     run_sync: RunSync | None
+    lock_wait: float
+    deletion: Deletion
+    trash: str
+    trash_days: int | None
+    journal: str | os.PathLike[str] | None
+    expire: Expire | None
     move_new: bool
     dovecot_lock: bool
 
@@ -63,16 +76,32 @@ class MaildirOptions(TypedDict, total=False):
 class MaildirStore:
     """Serves Maildirs found by a pattern, such as `/var/mail/vhosts/{domain}/{local}/Maildir`.
 
-    new/ and cur/ are read; nothing is moved, no flag is changed, delivery and IMAP are never held up. Unique-ids are
-    the base names of the files. A Maildir that is not there is a failure, never an empty maildrop: clients would
-    forget what they have fetched. Sizes are kept in `.trio-pop3.index` in the Maildir, which may be deleted any time.
+    new/ and cur/ are read; delivery and IMAP are never held up, and unless an option says so nothing is moved and no
+    flag is changed. Unique-ids are the base names of the files, or what was imported (uids.py). A Maildir that is not
+    there is a failure, never an empty maildrop: clients would forget what they have fetched. Sizes are kept in
+    `.trio-pop3.index` in the Maildir, which may be deleted at any time.
 
     Args:
         pattern: see `PathPattern`, which may raise ValueError.
         limiter: for the default worker threads.
         run_sync: how blocking work is run instead. It must not return or raise while the work goes on.
-        move_new: at login, move what is in new/ to cur/, as IMAP servers do, so that they do not call it recent.
+        lock_wait: seconds to wait for a maildrop that another session has open, 0 to 120, before the login is refused.
+            More than 0 needs trio.
+        deletion: what becomes of a message that is deleted. "unlink": it is gone. "trash": it is moved to `trash`.
+            "flag": it gets the flag T, as IMAP servers mark it, and is hidden from POP3, as is all that has it. "hide":
+            it is hidden from POP3, and stays as it is for everybody else.
+        trash: the Maildir++ folder, made if it is missing.
+        trash_days: with "trash", what has been there for longer is removed at the end of sessions; None is never.
+        journal: a file that gets a line for each message before it is removed: time, user, peer, session, uid, octets.
+            While it cannot be written nothing is removed, and QUIT is answered `-ERR`.
+        expire: days after which a message is treated as if it were deleted, counted from the first session that got it
+            whole with RETR and ended in QUIT; 0 is at that QUIT; "never" is an announcement only; or a function of the
+            user, which must not block, and gives for None the least of any user. Announced in CAPA (RFC 2449 section
+            6.7). None: nothing is removed, and nothing announced.
+        move_new: at login, move what is in new/ to cur/, as IMAP servers do.
         dovecot_lock: hold Dovecot's `dovecot-uidlist.lock` while looking at the directories, where it renames files.
+
+    Raises ValueError for values that make no sense.
     """
 
     def __init__(
@@ -81,10 +110,24 @@ class MaildirStore:
         *,
         limiter: trio.CapacityLimiter | None = None,
         run_sync: RunSync | None = None,
+        lock_wait: float = 0,
+        deletion: Deletion = "unlink",
+        trash: str = ".Trash",
+        trash_days: int | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        expire: Expire | None = None,
         move_new: bool = False,
         dovecot_lock: bool = False,
     ) -> None:
+        if not 0 <= lock_wait <= _LONGEST_WAIT:
+            raise ValueError(f"lock_wait must be 0 to {_LONGEST_WAIT} seconds, not {lock_wait!r}")
         self._pattern: Final = PathPattern(pattern)
+        self._lock_wait: Final = lock_wait
+        self._retention: Final = Retention(
+            deletion, trash, trash_days, None if journal is None else Journal(journal), expire
+        )
+        if expire is not None:
+            self.expiry = self._retention.expiry
         self._run_sync: Final = in_threads(limiter) if run_sync is None else run_sync
         self._move_new: Final = move_new
         self._dovecot_lock: Final = dovecot_lock
@@ -97,29 +140,39 @@ class MaildirStore:
             logger.warning("session %s: %a has no place in %r", client.session, user, self._pattern)
             raise AuthenticationFailed
         maildir = os.fsencode(path)
-        lock = MaildirLock(maildir, client.session)
-        files = Whereabouts(maildir, partial(uidlist_locked, maildir)) if self._dovecot_lock else Whereabouts(maildir)
+        lock = MaildirLock(maildir, owner_note(user, client))
         try:
-            messages = await self._run_sync(_opened, files, lock, self._move_new)
+            locked = partial(uidlist_locked, maildir) if self._dovecot_lock else nullcontext
+            keeper = Keeper(self._retention, Whereabouts(maildir, locked), Who.of(user, client))
+            attempt = partial(self._run_sync, _opened, keeper, lock, self._move_new)
+            messages = await patiently(lock, self._lock_wait, attempt)
         except BaseException:
             # Failed, or cancelled when the thread had already finished. The thread is through in either case, so that
             # nothing takes the lock behind our back.
             lock.release()
             raise
-        return MaildirMaildrop(messages, files, lock, self._run_sync)
+        return MaildirMaildrop(messages, keeper, lock, self._run_sync)
 
 
-def _opened(files: Whereabouts, lock: MaildirLock, moves_new: bool) -> Messages:
+def _opened(
+    keeper: Keeper, lock: MaildirLock, moves_new: bool, wake: Callable[[], None] | None
+) -> Sequence[MaildirMessage]:
     try:
-        lock.acquire()
-        if moves_new:
-            with files.locked():
-                move_new(files.maildir)
-        return snapshot(files)
+        lock.acquire(wake)
     except BlockingIOError:
         raise MaildropInUse from None
     except OSError as failure:
-        raise _unopened(os.fsdecode(files.maildir), failure) from None
+        raise _unopened(os.fsdecode(keeper.files.maildir), failure) from None
+    try:
+        if moves_new:
+            with keeper.files.locked():
+                move_new(keeper.files.maildir)
+        return keeper.shown(snapshot(keeper.files))
+    except UidMapError as failure:
+        logger.error("nobody can log in before it is mended: %s", failure)
+        raise PermanentFailure("the mail store cannot be read") from None
+    except OSError as failure:
+        raise _unopened(os.fsdecode(keeper.files.maildir), failure) from None
 
 
 def _unopened(path: str, failure: OSError) -> TemporaryFailure | PermanentFailure:
@@ -136,10 +189,11 @@ class MaildirMaildrop:
     """One session's snapshot of a Maildir, and the lock on it."""
 
     def __init__(
-        self, messages: Sequence[MessageInfo], files: Whereabouts, lock: MaildirLock, run_sync: RunSync
+        self, messages: Sequence[MaildirMessage], keeper: Keeper, lock: MaildirLock, run_sync: RunSync
     ) -> None:
         self.messages = messages
-        self._files = files
+        self._keeper = keeper
+        self._files = keeper.files
         self._lock = lock
         self._run_sync = run_sync
 
@@ -176,18 +230,22 @@ class MaildirMaildrop:
 
         Cut by a deadline, it has removed some of them and no other, and can be repeated.
         """
-        if not deleted:
+        if not deleted and self._keeper.idle:
             return
         # Not looked through here, on the event loop: there may be a hundred thousand.
-        removal = Removal(self._files, cast("Sequence[MaildirMessage]", deleted))
+        steps = self._keeper.commit(cast("Sequence[MaildirMessage]", deleted), self.messages)
         try:
-            while not await self._run_sync(removal.step):
+            while await self._run_sync(next, steps, _END) is not _END:
                 pass
         except OSError as failure:
             logger.error("cannot be sure what is gone from %a: %s", os.fsdecode(self._files.maildir), failure.strerror)
             raise CommitIncomplete(len(deleted)) from None
-        if removal.remaining:
-            raise CommitIncomplete(removal.remaining)
+        if self._keeper.left:
+            raise CommitIncomplete(len(self._keeper.left))
+
+    def retrieved(self, message: MessageInfo) -> None:
+        """Note it, for the policy."""
+        self._keeper.retrieved[message.uid] = None
 
     async def release(self) -> None:
         """Give the lock back."""

@@ -10,13 +10,15 @@ import os
 import random
 import time
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, TypeAlias, TypeVar
 
 from ...backend import MessageColumns
 from .index import PORTION, UNKNOWN, Columns, Index, State, load, save, state_of
-from .names import NO_TIME, TIME_OCTETS, arrival, base_name, path_id, sort_key, unique_ids
+from .names import NO_TIME, TIME_OCTETS, arrival, base_name, sort_key
 from .scan import MOST_LOOKS, MOST_TRIES, NO_MAIL, SETTLED_NS, MaildirMessage, Whereabouts, measure
+from .uids import UidMap, read_map
 
 # Messages sorted at a time, give or take, which takes about a millisecond; the bounds come from every so manyth.
 _PORTION: Final = 2048
@@ -37,16 +39,17 @@ _Thing = TypeVar("_Thing", _Arrived, bytes)
 
 
 class Messages(MessageColumns[MaildirMessage]):
-    """A snapshot. `shared`: index -> unique-id of each message that cannot go by its base name."""
+    """A snapshot. `imported` is emptied. `shared`: index -> which of the files with its base name it is, from 1."""
 
     __slots__ = ("_columns",)
 
-    def __init__(self, columns: Columns, shared: dict[int, str]) -> None:
+    def __init__(self, columns: Columns, imported: UidMap, shared: Mapping[int, int] = MappingProxyType({})) -> None:
         uids: list[str] = []
         for at in range(0, len(columns), PORTION):
-            uids += unique_ids(columns.bases[at : at + PORTION])
-        for at, uid in shared.items():
-            uids[at] = uid
+            uids += imported.of_first(columns.bases[at : at + PORTION])
+        for at, nth in shared.items():
+            uids[at] = imported.of(columns.bases[at], columns.path(at), nth - 1)
+        imported.forget()
         super().__init__(uids, columns.octets)
         self._columns: Final = columns
 
@@ -62,13 +65,15 @@ class Messages(MessageColumns[MaildirMessage]):
 def snapshot(files: Whereabouts) -> Messages:
     """Every message, oldest first, with its exact size. What is no regular file, or vanishes for good, is left out.
 
-    Raises OSError if the directories or a message that is there cannot be read: mail that is there is never hidden.
+    Raises OSError if the directories or a message that is there cannot be read: mail that is there is never hidden;
+    UidMapError if imported unique-ids cannot be understood.
 
     What is kept from the last time is believed as far as it can be seen to be still true: file by file in a Maildir of
     up to PORTION messages. To ask for the status of every file of a larger one would take longer than all the rest. So
     it is believed where the names are the same, and as many files as that, others each time, are looked at; and each
     when it is opened.
     """
+    uids = read_map(files.maildir)
     kept = load(files.maildir)
     # Of what cannot be written to, what was kept cannot be deleted when it turns out to be untrue.
     if kept is not None and not os.access(files.maildir, os.W_OK):
@@ -77,8 +82,8 @@ def snapshot(files: Whereabouts) -> Messages:
         columns = kept.columns
         if not _changed(files, columns, range(len(columns))):
             files.know(columns)
-            return Messages(columns, {})
-    return _Survey(files, kept or Index(Columns(), UNKNOWN)).take()
+            return Messages(columns, uids)
+    return _Survey(files, kept or Index(Columns(), UNKNOWN)).take(uids)
 
 
 def _changed(files: Whereabouts, columns: Columns, positions: Sequence[int]) -> list[int]:
@@ -112,7 +117,7 @@ class _Survey:
         self._fresh: Final = Columns()  # what was measured, in order
         self._odd: list[_Arrived] = []  # and what must be put in order yet
 
-    def take(self) -> Messages:
+    def take(self, uids: UidMap) -> Messages:
         """The snapshot; what was found out for it is kept if that pays."""
         files = self._files
         files.scan()
@@ -124,7 +129,7 @@ class _Survey:
         self._keep(columns, new, shared, state)
         if not shared:
             files.know(columns)
-        return Messages(columns, {at: path_id(columns.path(at)) for at, nth in shared.items() if nth > 1})
+        return Messages(columns, uids, shared)
 
     def _all(self) -> tuple[Columns, Sequence[int], dict[int, int]]:
         """All messages in order; at which index those are that were measured; and index -> which of the files with
