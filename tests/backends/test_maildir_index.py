@@ -24,7 +24,7 @@ from trio_pop3.backends.maildir.survey import snapshot
 
 from ..sansio.strategies import messages
 from ..sansio.test_body import canon
-from .maildir_helpers import Box, body, lines, open_files
+from .maildir_helpers import Box, body, chowned, lines, open_files
 
 Seen = list[tuple[str, int]]
 # Times long past, no two the same: what happens within one tick of a file system's clock is another matter.
@@ -532,3 +532,29 @@ def test_flags_that_nobody_has_any_more_are_forgotten(box: Box, monkeypatch: pyt
     assert seen(box) == truth
     dialogue = box.login()
     assert body(dialogue.ask("RETR 2")) == b"1\r\n" * 2
+
+
+@pytest.mark.usefixtures("eager")
+def test_imported_unique_ids_are_not_kept_there(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P3: an import, or its end, is seen at once, though nothing else is read or listed."""
+    before = seen(box)
+    monkeypatch.setattr(scan, "_octets", unread)
+    monkeypatch.setattr(os, "listdir", unread)
+    imported = box.path / ".trio-pop3.uidl"
+    imported.write_text("trio-pop3 uidl 1\nold-7 1700000003.x\n1700000004.x 1700000000.x\nend\n")
+    uids = [uid for uid, _ in seen(box)]
+    assert uids[3] == "old-7"
+    assert uids[0] == "1700000004.x"
+    assert len(set(uids)) == 6
+    assert [octets for _, octets in seen(box)] == [octets for _, octets in before]
+    imported.unlink()
+    assert seen(box) == before
+
+
+@pytest.mark.usefixtures("eager")
+def test_it_belongs_to_the_owner_of_the_maildir(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever serves it next as that user can read it."""
+    given = chowned(monkeypatch)
+    status = box.path.stat()
+    seen(box)
+    assert given == [(os.fsdecode(INDEX_NAME) + ".tmp", status.st_uid, status.st_gid)]
