@@ -138,6 +138,19 @@ def test_block_callbacks(serving: Callable[..., None]) -> None:
     serving(BLOCKS["callbacks"], talk)
 
 
+def test_block_maildir(serving: Callable[..., None], tmp_path: Path) -> None:
+    def talk(connect: POP3) -> None:
+        client = connect()
+        client.user("alice")
+        client.pass_("secret")
+        assert client.retr(1)[1] == [b"Subject: hello", b"", b"world"]
+        client.quit()
+        [moved] = (tmp_path / "mail" / "alice" / "cur").iterdir()
+        assert moved.name.endswith(":2,")
+
+    serving(BLOCKS["maildir"], talk)
+
+
 def test_block_mechanism(serving: Callable[..., None]) -> None:
     def talk(connect: POP3) -> None:
         client = connect()

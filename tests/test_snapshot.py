@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from array import array
 
 import pytest
 from hypothesis import given
@@ -168,3 +169,47 @@ def test_a_long_listing_comes_in_slices() -> None:
     rows = session.ask("LIST").split(b"\r\n")[1:-2]
     assert rows == [b"%d 3" % n for n in (*range(1, 1001), *range(2001, 2501))]
     assert len(steps) == 3
+
+
+class Columns(be.MessageColumns[be.MessageInfo]):
+    """A snapshot whose messages are made when they are asked for."""
+
+    made = 0
+
+    def message(self, at: int) -> be.MessageInfo:
+        self.made += 1
+        return be.MessageInfo(self.uids[at], self.octets[at])
+
+
+def test_columns_are_taken_without_making_a_message() -> None:
+    """P4: a hundred thousand of them cost more than all the rest."""
+    columns = Columns([f"uid{n}" for n in range(2500)], array("q", range(2, 2502)))
+    mail = run(Snapshot.take(columns, no_checkpoint))
+    assert (mail.uids[2499], mail.sizes[2499], len(mail), columns.made) == ("uid2499", 2501, 2500, 0)
+    mail.delete(7)
+    assert mail.deleted == [be.MessageInfo("uid6", 8)]
+    assert columns.made == 1
+    assert [message.uid for message in columns[1:4]] == ["uid1", "uid2", "uid3"]
+    assert columns[-1] == be.MessageInfo("uid2499", 2501)
+    assert [*columns][3] == columns[3]
+    with pytest.raises(IndexError):
+        columns[2500]
+
+
+@pytest.mark.parametrize(
+    ("uids", "octets"),
+    [(["a", "a"], [2, 2]), (["a", "b"], [2]), (["a"], [2, 2]), (["a\nb"], [2]), (["a", ""], [2, 2]), (["x" * 71], [2]),
+     (["\xe4"], [2]), (["a"], [1]), (["a"], [2**63]), (["a"], [True]), ([b"a"], [2]), ([None], [2])],
+)  # fmt: skip
+def test_columns_are_trusted_no_more_than_messages(uids: list[str], octets: list[int]) -> None:
+    """F4: nothing wrong gets through, nor a unique-id with a line end in it that looks like two."""
+    with pytest.raises(ValueError):  # noqa: PT011 - many texts
+        run(Snapshot.take(Columns(uids, octets), no_checkpoint))
+
+
+def test_a_session_on_columns() -> None:
+    """The same dialogue as on a list."""
+    dialogue = Dialogue(Store(Columns(["one", "two"], [3, 4])))
+    assert dialogue.login().startswith(b"+OK maildrop has 2")
+    assert dialogue.ask("UIDL") == b"+OK 2 messages follow\r\n1 one\r\n2 two\r\n.\r\n"
+    assert dialogue.ask("LIST 2") == b"+OK 2 4\r\n"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .backend import LoginMethods as LoginMethods
     from .backend import Maildrop as Maildrop
     from .backend import MaildropInUse as MaildropInUse
+    from .backend import MessageColumns as MessageColumns
     from .backend import MessageInfo as MessageInfo
     from .backend import MessageUnavailable as MessageUnavailable
     from .backend import PermanentFailure as PermanentFailure
@@ -118,6 +119,7 @@ _HOMES = {
     "MaildropInUse": "backend",
     "Mechanism": "sasl",
     "MemoryBackend": "backends.memory",
+    "MessageColumns": "backend",
     "MessageInfo": "backend",
     "MessageUnavailable": "backend",
     "Multiline": "replies",

@@ -21,9 +21,10 @@ out.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import AsyncIterable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, Protocol, runtime_checkable
+from typing import ClassVar, Final, Protocol, TypeVar, overload, runtime_checkable
 
 from .credentials import ApopCredentials as ApopCredentials
 from .credentials import ClientCertificate, ScramKeys
@@ -70,6 +71,39 @@ class MessageInfo:
 
     uid: str
     octets: int
+
+
+_Message = TypeVar("_Message", bound=MessageInfo, covariant=True)
+
+
+class MessageColumns(Sequence[_Message]):
+    """A snapshot whose messages are made when they are asked for: for stores with maildrops of a hundred thousand.
+
+    A store may give one of these as `Maildrop.messages`. `uids` and `octets` have an item for each message, and
+    `message` makes one that has the same.
+    """
+
+    __slots__ = ("octets", "uids")
+
+    def __init__(self, uids: Sequence[str], octets: Sequence[int]) -> None:
+        self.uids: Final = uids
+        self.octets: Final = octets
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+    @overload
+    def __getitem__(self, at: int, /) -> _Message: ...
+    @overload
+    def __getitem__(self, at: slice, /) -> Sequence[_Message]: ...
+    def __getitem__(self, at: int | slice, /) -> _Message | Sequence[_Message]:
+        if isinstance(at, slice):
+            return [self.message(n) for n in range(*at.indices(len(self)))]
+        return self.message(range(len(self))[at])
+
+    @abstractmethod
+    def message(self, at: int) -> _Message:
+        """Make the message at an index from 0."""
 
 
 class Maildrop(Protocol):

@@ -20,6 +20,7 @@ from .backend import (
     ConnectionHooks,
     LoginDelayed,
     Maildrop,
+    MessageColumns,
     MessageUnavailable,
 )
 from .capabilities import capabilities, login_delay
@@ -309,7 +310,9 @@ class Session:
             user = await self._login.authorized(identity, self.client)
             delay = await self._hold_up(user)
             self._maildrop = await self._backend.open(user, self.client)
-            messages = tuple(self._maildrop.messages)
+            messages = self._maildrop.messages
+            if not isinstance(messages, MessageColumns):
+                messages = tuple(messages)  # what changes it later is not seen
         except Exception as failure:
             await self._release()
             return self._refused(failure)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from .backend import MessageInfo
+from .backend import MessageColumns, MessageInfo
 from .replies import DELETED_MESSAGE, NO_SUCH_MESSAGE
 from .sansio import Err
 
@@ -14,7 +14,10 @@ from .sansio import Err
 _LINES_AT_ONCE: Final = 1000
 
 _UID: Final = re.compile(r"[\x21-\x7e]{1,70}")
-# No store holds more, and a number without end could not be written.
+_IN_UID: Final = bytes(range(0x21, 0x7F))
+_UID_CHARACTERS: Final = 70
+# The least is an empty line; no store holds more than the most, and a number without end could not be written.
+_LEAST_OCTETS: Final = 2
 _MOST_OCTETS: Final = 2**63 - 1
 
 
@@ -26,7 +29,7 @@ class Snapshot:
 
     __slots__ = ("_deleted", "_deleted_octets", "_octets", "messages", "sizes", "stored", "uids")
 
-    def __init__(self, messages: tuple[MessageInfo, ...], uids: tuple[str, ...], sizes: tuple[int, ...]) -> None:
+    def __init__(self, messages: Sequence[MessageInfo], uids: tuple[str, ...], sizes: tuple[int, ...]) -> None:
         self.messages: Final = messages
         self.uids: Final = uids
         self.stored: Final = sizes  # of the messages as they are in the store
@@ -38,19 +41,25 @@ class Snapshot:
     @classmethod
     async def take(cls, messages: Sequence[MessageInfo], checkpoint: Callable[[], Awaitable[None]]) -> Snapshot:
         """Take over a backend's list of messages; nothing in it is trusted. Raises ValueError."""
-        sizes: dict[str, int] = {}
+        uids: list[str] = []
+        sizes: list[int] = []
+        different: set[str] = set()
         for start in range(0, len(messages), _LINES_AT_ONCE):
-            for message in messages[start : start + _LINES_AT_ONCE]:
-                uid, octets = message.uid, message.octets
-                if type(uid) is not str or not _UID.fullmatch(uid):
-                    raise ValueError(f"a unique-id must be 1 to 70 characters in 0x21-0x7E: {uid!r:.200}")
-                if type(octets) is not int or not 2 <= octets <= _MOST_OCTETS:
-                    raise ValueError(f"a size must be an int from 2 to 2**63 - 1: {octets!r:.200} (uid {uid})")
-                sizes[uid] = octets
+            stop = start + _LINES_AT_ONCE
+            if isinstance(messages, MessageColumns):
+                some_uids, some_sizes = list(messages.uids[start:stop]), list(messages.octets[start:stop])
+            else:
+                some = messages[start:stop]
+                some_uids, some_sizes = [message.uid for message in some], [message.octets for message in some]
+            if not _all_good(some_uids, some_sizes):
+                _find_fault(some_uids, some_sizes)
+            different.update(some_uids)
+            uids += some_uids
+            sizes += some_sizes
             await checkpoint()
-        if len(sizes) != len(messages):
+        if not len(different) == len(uids) == len(sizes) == len(messages):
             raise ValueError("two messages have the same unique-id")
-        return cls(tuple(messages), tuple(sizes), tuple(sizes.values()))
+        return cls(messages, tuple(uids), tuple(sizes))
 
     def __len__(self) -> int:
         return len(self.messages)
@@ -99,3 +108,28 @@ class Snapshot:
         for start in range(0, len(values), _LINES_AT_ONCE):
             numbered = enumerate(values[start : start + _LINES_AT_ONCE], start + 1)
             yield "".join(f"{n} {value}\r\n" for n, value in numbered if n not in deleted).encode("ascii")
+
+
+def _all_good(uids: list[str], sizes: list[int]) -> bool:
+    """Whether nothing is wrong with any of some messages."""
+    if set(map(type, uids)) != {str} or set(map(type, sizes)) != {int}:
+        return False
+    longest = max(map(len, uids))
+    joined = "\n".join(uids)
+    return (
+        longest <= _UID_CHARACTERS
+        and all(uids)
+        and joined.isascii()
+        and joined.encode("ascii").translate(None, _IN_UID) == b"\n" * (len(uids) - 1)
+        and min(sizes) >= _LEAST_OCTETS
+        and max(sizes) <= _MOST_OCTETS
+    )
+
+
+def _find_fault(uids: list[str], sizes: list[int]) -> None:
+    """Raises ValueError for the first message with which something is wrong."""
+    for uid, octets in zip(uids, sizes, strict=True):
+        if type(uid) is not str or not _UID.fullmatch(uid):
+            raise ValueError(f"a unique-id must be 1 to 70 characters in 0x21-0x7E: {uid!r:.200}")
+        if type(octets) is not int or not _LEAST_OCTETS <= octets <= _MOST_OCTETS:
+            raise ValueError(f"a size must be an int from 2 to 2**63 - 1: {octets!r:.200} (uid {uid})")

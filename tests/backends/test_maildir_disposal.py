@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from trio_pop3.backends.maildir.disposal import Flag, Unlink, is_flagged
 from trio_pop3.backends.maildir.names import base_name
 from trio_pop3.backends.maildir.removal import Removal
-from trio_pop3.backends.maildir.scan import Whereabouts, snapshot
+from trio_pop3.backends.maildir.scan import Whereabouts
+from trio_pop3.backends.maildir.survey import snapshot
 
 from .maildir_helpers import Box
 

@@ -11,7 +11,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from trio_pop3.backends.maildir import names
-from trio_pop3.backends.maildir.names import arrival, base_name, new_name, path_id, unique_id
+from trio_pop3.backends.maildir.names import (
+    TIME_OCTETS,
+    arrival,
+    base_name,
+    new_name,
+    path_id,
+    sort_key,
+    unique_id,
+    unique_ids,
+)
 
 # Any octets a file name can hold.
 octets = st.binary(min_size=1, max_size=90).filter(lambda name: b"/" not in name and b"\0" not in name)
@@ -130,3 +139,23 @@ def test_names_fit_whatever_the_host_is_called(host: str, monkeypatch: pytest.Mo
     name = new_name() + ",S=9999999999"
     assert unique_id(name.encode()) == name
     assert re.fullmatch(r"[0-9]{10}\.M[0-9]{6}P4194304Q1000000R[0-9a-f]{8}\.[A-Za-z0-9.-]+,S=9999999999", name)
+
+
+odd_bases = st.one_of(
+    bases,
+    st.from_regex(rb"[0-9a-f]{40}", fullmatch=True),
+    st.from_regex(rb"[0-9]{1,13}(\.M[0-9]{1,6})?(\.[a-z]{1,60})?", fullmatch=True),
+)
+
+
+@given(st.lists(odd_bases, max_size=8))
+def test_many_unique_ids_are_those_of_each(some: list[bytes]) -> None:
+    """P3, F4: made together, for speed."""
+    assert unique_ids(some) == [unique_id(base) for base in some]
+
+
+@given(odd_bases, odd_bases)
+def test_keys_sort_as_arrivals_do(first: bytes, second: bytes) -> None:
+    """C7."""
+    assert (sort_key(first) < sort_key(second)) == (arrival(first, 0) < arrival(second, 0))
+    assert sort_key(first)[TIME_OCTETS:] == first

@@ -11,7 +11,8 @@ import pytest
 
 from trio_pop3.backends.maildir import removal
 from trio_pop3.backends.maildir.removal import Removal
-from trio_pop3.backends.maildir.scan import MOST_LOOKS, MaildirMessage, Whereabouts, snapshot
+from trio_pop3.backends.maildir.scan import MOST_LOOKS, MaildirMessage, Whereabouts
+from trio_pop3.backends.maildir.survey import snapshot
 
 from .maildir_helpers import Box
 

@@ -13,7 +13,8 @@ import pytest
 
 from trio_pop3.backends.maildir import trash as module
 from trio_pop3.backends.maildir.removal import Removal
-from trio_pop3.backends.maildir.scan import Whereabouts, snapshot
+from trio_pop3.backends.maildir.scan import Whereabouts
+from trio_pop3.backends.maildir.survey import snapshot
 from trio_pop3.backends.maildir.trash import check_folder, trash
 
 from .maildir_helpers import Box, chowned, open_files
@@ -213,14 +214,14 @@ def test_a_folder_of_another_name(box: Box, name: str) -> None:
 def test_back_with_the_same_unique_id(box: Box) -> None:
     """P3: nothing about the message has changed, neither place nor flags nor time."""
     files = Whereabouts(box.octets_path)
-    before, names = snapshot(files), box.names()
+    before, names = [*snapshot(files)], box.names()
     remove(box, 0, 1, 2)
     with trash(box.octets_path, ".Trash", make=False) as folder:
         found = folder.contents()
         assert {one.base.decode() for one in found} == {message.uid for message in before}
         for one in found:
             folder.restore(box.octets_path, one)
-    assert (snapshot(Whereabouts(box.octets_path)), box.names()) == (before, names)
+    assert ([*snapshot(Whereabouts(box.octets_path))], box.names()) == (before, names)
     assert contents(box) == {}
 
 

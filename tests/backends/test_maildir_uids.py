@@ -151,9 +151,10 @@ def test_unique_ids_stay_whatever_happens(happened: list[tuple[str, Any]]) -> No
 
 
 def _messages(box: Box) -> list[Any]:
-    from trio_pop3.backends.maildir.scan import Whereabouts, snapshot
+    from trio_pop3.backends.maildir.scan import Whereabouts
+    from trio_pop3.backends.maildir.survey import snapshot
 
-    return snapshot(Whereabouts(box.octets_path))
+    return [*snapshot(Whereabouts(box.octets_path))]
 
 
 def test_a_second_file_with_an_imported_base_name_has_another_unique_id(box: Box) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from trio_pop3.backends.maildir.store import MaildirOptions
+from trio_pop3.backends.maildir.uidlist_lock import UIDLIST_LOCK_NAME
 from trio_pop3.cli import mail
 from trio_pop3.cli.failure import Failure
 
-from ..backends.maildir_helpers import Users
+from ..backends.maildir_helpers import Box, Users
+from ..driving import CLIENT
 
 
 def parse(*words: str) -> argparse.Namespace:
@@ -38,6 +42,8 @@ def test_what_is_not_said_is_the_stores_default(monkeypatch: pytest.MonkeyPatch)
         "trash_days": None,
         "journal": None,
         "expire": None,
+        "move_new": False,
+        "dovecot_lock": False,
     }
     assert set(given) <= set(MaildirOptions.__annotations__)
 
@@ -45,6 +51,7 @@ def test_what_is_not_said_is_the_stores_default(monkeypatch: pytest.MonkeyPatch)
 def test_every_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     journal = str(tmp_path / "journal")
     words = ["--lock-wait", "2.5", "--deletion", "trash", "--trash", ".Bin", "--trash-days", "14", "--journal", journal]
+    words += ["--move-new", "--dovecot-lock"]
     assert options(monkeypatch, *words, "--expire", "30") == {
         "lock_wait": 2.5,
         "deletion": "trash",
@@ -52,6 +59,8 @@ def test_every_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "trash_days": 14,
         "journal": journal,
         "expire": 30,
+        "move_new": True,
+        "dovecot_lock": True,
     }
     assert options(monkeypatch, "--expire", "never")["expire"] == "never"
 
@@ -75,3 +84,28 @@ def test_days_are_days(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse("--expire", "soon")
     assert "--expire" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [[], ["--move-new"], ["--dovecot-lock"], ["--move-new", "--dovecot-lock"]])
+def test_each_option_does_what_it_says_and_no_other_does(
+    tmp_path: Path, flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C7: new/ is left alone, and Dovecot's lock is not taken, unless it is asked for."""
+    box = Box(tmp_path)
+    box.put("1.a")
+    backend = mail.backend(parse(*flags), f"{tmp_path}/{{user}}", Users())
+    real, locked = os.listdir, set()
+
+    def listdir(path: Any) -> Any:
+        locked.add((box.path / os.fsdecode(UIDLIST_LOCK_NAME)).exists())
+        return real(path)
+
+    async def login() -> None:
+        maildrop = await backend.open("alice", CLIENT)
+        await maildrop.release()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", listdir)
+        trio.run(login)
+    assert box.names() == ([b"1.a:2,"] if "--move-new" in flags else [b"1.a"])
+    assert locked == {"--dovecot-lock" in flags}

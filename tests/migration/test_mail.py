@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from trio_pop3.backends.maildir.scan import Whereabouts, snapshot
+from trio_pop3.backends.maildir.scan import Whereabouts
+from trio_pop3.backends.maildir.survey import snapshot
 from trio_pop3.migration.mail import OurMail, read_x_uidl
 
 from ..backends.maildir_helpers import Box, open_files

@@ -14,7 +14,8 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_pop3.backends.maildir.scan import Whereabouts, snapshot
+from trio_pop3.backends.maildir.scan import Whereabouts
+from trio_pop3.backends.maildir.survey import snapshot
 from trio_pop3.migration.mail import OurMail
 from trio_pop3.migration.old import OldIds, SourceError
 from trio_pop3.migration.pop3 import Matching, OldMessage, OldServer, parse_url, read_old_server

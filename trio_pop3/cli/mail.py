@@ -23,6 +23,13 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "--lock-wait", type=float, metavar="SECONDS", default=0.0,
         help="for a maildrop that another session has open, up to 120 (default: refuse at once)",
     )  # fmt: skip
+    group.add_argument(
+        "--move-new", action="store_true", help="move mail from new/ to cur/ at login, as IMAP servers do"
+    )
+    group.add_argument(
+        "--dovecot-lock", action="store_true",
+        help="hold dovecot-uidlist.lock while looking for mail, where Dovecot serves the same Maildirs",
+    )  # fmt: skip
     leaving = parser.add_argument_group("mail that is deleted")
     leaving.add_argument(
         "--deletion", choices=get_args(Deletion), default="unlink",
@@ -63,4 +70,6 @@ def _options(arguments: argparse.Namespace) -> MaildirOptions:
         "trash_days": arguments.trash_days,
         "journal": arguments.journal,
         "expire": arguments.expire,
+        "move_new": arguments.move_new,
+        "dovecot_lock": arguments.dovecot_lock,
     }

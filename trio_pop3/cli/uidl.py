@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from ..backends.maildir.lock import MaildirLock
 from ..backends.maildir.retention import rename_uids
-from ..backends.maildir.scan import Whereabouts, snapshot
+from ..backends.maildir.scan import Whereabouts
+from ..backends.maildir.survey import snapshot
 from ..backends.maildir.uids import UidMap, UidMapError, escaped, map_lines, parse_map, read_map, write_map
 from ..migration import courier, cyrus, dovecot
 from ..migration.formats import CYRUS, DOVECOT, UidlFormat

@@ -9,6 +9,7 @@ import re
 import secrets
 import socket
 import time
+from collections.abc import Sequence
 from typing import Final
 
 _UID: Final = re.compile(rb"[\x21-\x7e]{1,70}")
@@ -18,8 +19,14 @@ _UNSAFE_IN_HOST: Final = re.compile(r"[^A-Za-z0-9.-]")
 _HASH_DIGITS: Final = 40
 _HASH: Final = re.compile(rb"[0-9a-f]{40}")
 _UID_OCTETS: Final = 70
+_AT_ONCE: Final = 4096
+_PLAIN: Final = bytes(range(0x21, 0x7F))
 # What `deliver` adds: `,S=` and a size of up to ten digits.
 _SIZE_OCTETS: Final = 13
+
+# What stands before the base name in a `sort_key`.
+TIME_OCTETS: Final = 18
+NO_TIME: Final = b"0" * TIME_OCTETS
 
 _sequence = itertools.count(1)
 
@@ -42,6 +49,19 @@ def unique_id(base: bytes) -> str:
     return hashlib.sha256(base).hexdigest()[:_HASH_DIGITS]
 
 
+def unique_ids(bases: Sequence[bytes]) -> list[str]:
+    """`unique_id` of each of some base names: a few thousand together, if they are what they mostly are."""
+    if len(bases) > _AT_ONCE:
+        parts = (unique_ids(bases[at : at + _AT_ONCE]) for at in range(0, len(bases), _AT_ONCE))
+        return [*itertools.chain.from_iterable(parts)]
+    joined = b"\0".join(bases)
+    if joined.translate(None, _PLAIN) == b"\0" * (len(bases) - 1):
+        lengths = set(map(len, bases))
+        if max(lengths, default=0) <= _UID_OCTETS and _HASH_DIGITS not in lengths:
+            return joined.decode("ascii").split("\0") if bases else []
+    return [unique_id(base) for base in bases]
+
+
 def path_id(path: bytes) -> str:
     """The UIDL of a message that cannot go by its base name: a hash of its path below the Maildir, such as `cur/x:2,S`.
 
@@ -60,6 +80,15 @@ def arrival(base: bytes, modified: int) -> tuple[int, int, bytes]:
         return modified, 0, base
     micro = _MICROSECONDS.match(base, seconds.end())
     return int(seconds.group()), int(micro.group(1)) if micro else 0, base
+
+
+def sort_key(base: bytes) -> bytes:
+    """Sorts as `arrival` does, those without a time first; it ends in the base name, behind TIME_OCTETS.
+
+    No tuple: of a hundred thousand of those, the garbage collector would make a long stop.
+    """
+    seconds, micro, _ = arrival(base, 0)
+    return b"%012d%06d%b" % (seconds, micro, base)
 
 
 def new_name() -> str:

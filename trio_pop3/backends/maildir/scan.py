@@ -1,39 +1,50 @@
-"""What is in a Maildir. Blocking; called in threads."""
+"""Where the messages of a Maildir are, while others rename them. Blocking; called in threads."""
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import errno
-import itertools
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+import time
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Final
 
 from ...backend import MessageInfo
-from ...sansio import OctetCounter
-from .names import arrival, base_name
-from .uids import UidMap, read_map
+from ...sansio import OctetCounter, octets_of
+from .index import PORTION, UNKNOWN, Columns, State, forget, state_of
+from .names import base_name
 
 READ_OCTETS: Final = 256 * 1024
 # How often to look for files that others keep renaming before giving up.
 MOST_LOOKS: Final = 8
+# How often to try to open a file that is being renamed; a look at first and after each so many tries, and a glance
+# before each of the others.
+MOST_TRIES: Final = 8 * MOST_LOOKS
+# A directory or file is told apart from one that changed twice within a tick of the file system's clock by its age.
+SETTLED_NS: Final = 2_000_000_000
 
+# Scans in a row that must bring nothing new while files are being renamed.
+_AGREEING: Final = 3
 # What opening a thing that is no regular file ends in.
-_NO_MAIL: Final = (errno.EINVAL, errno.ELOOP, errno.ENXIO)
-# Messages sorted at a time, give or take, which takes about a millisecond; the bounds come from every so manyth.
-_PORTION: Final = 2048
-_SAMPLED: Final = 64
+NO_MAIL: Final = (errno.EINVAL, errno.ELOOP, errno.ENXIO)
 
 
 @dataclass(frozen=True, slots=True)
 class MaildirMessage(MessageInfo):
-    """A message of a snapshot. `base` finds its file, whatever it is called by now, and `inode` makes sure of it."""
+    """A message of a snapshot. `base` finds its file, whatever it is called by now, and `inode` makes sure of it.
+
+    path: where it was at login, below the Maildir; a hint.
+    size, modified: octets as stored, and time of modification in ns, when it was measured; -1 if that is not known.
+    """
 
     base: bytes
     inode: int
+    path: bytes = field(default=b"", compare=False)
+    size: int = -1
+    modified: int = -1
 
 
 class Whereabouts:
@@ -45,62 +56,128 @@ class Whereabouts:
     message by: an inode does not outlive a restored backup, and flags change. So the file that was written first keeps
     the base name, and each further one goes by its path, as long as that stays; when its flags change, clients fetch it
     once more. That is better than one that is never shown, or that is removed unseen.
+
+    Args:
+        maildir: the directory that holds new/ and cur/.
+        locked: held during each look, against agents that respect some lock.
     """
 
-    __slots__ = ("_further", "maildir", "paths")
+    __slots__ = ("_further", "_known", "_paths", "listed", "locked", "maildir", "state")
 
-    def __init__(self, maildir: bytes) -> None:
+    def __init__(
+        self, maildir: bytes, locked: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
+    ) -> None:
         self.maildir: Final = maildir
-        self.paths: dict[bytes, bytes] = {}
+        self.locked: Final = locked
+        # Every path of the last look, and the state of the directories for which these are all; else UNKNOWN.
+        self.listed: list[bytes] = []
+        self.state: State = UNKNOWN
+        self._known: Columns | None = None
+        self._paths: dict[bytes, bytes] | None = None
         self._further: dict[bytes, list[bytes]] = {}
 
     def look(self) -> dict[bytes, bytes]:
-        """Look at the directories; returns `paths`. Raises OSError if new/ or cur/ cannot be read.
-
-        readdir may leave out a file that is renamed meanwhile, so this goes on until two scans agree on the base
-        names, and what any of them has seen counts.
-        """
-        paths = last = self._scan()
-        for _ in range(MOST_LOOKS):
-            seen = self._scan()
-            if seen == last:
-                break
-            paths = list(dict.fromkeys(itertools.chain(paths, seen)))
-            if _bases(seen) == _bases(last):
-                break
-            last = seen
-        self.paths, self._further = {_base(path): path for path in paths}, {}
-        if len(self.paths) < len(paths):
-            self._tell_apart(paths)
+        """Look at the directories; returns `paths`. Raises OSError if new/ or cur/ cannot be read."""
+        self.scan()
         return self.paths
 
-    def _scan(self) -> list[bytes]:
-        # new/ first: a file moved to cur/ between the two is then seen in one of them at least, and in cur/ for good.
-        return [
-            b"%s/%s" % (part, name)
-            for part in (b"new", b"cur")
-            for name in os.listdir(b"%s/%s" % (self.maildir, part))
-            if not name.startswith(b".")
-        ]
+    def scan(self) -> None:
+        """Look at the directories, and make no more of it than `listed` and `state`. Raises OSError.
 
-    def _tell_apart(self, paths: Iterable[bytes]) -> None:
+        readdir may leave out a file that is renamed meanwhile. A scan is believed if the times of the directories say
+        that nothing was renamed while it went on. If something was, or may have been within one tick of the file
+        system's clock, this goes on until another scan brings no base name that was not seen before: three in a row,
+        if renaming goes on. What any of them has seen counts. A storm without end is left after MOST_LOOKS more.
+        """
+        found: dict[bytes, None] = {}
+        bases: set[bytes] = set()
+        last: list[bytes] | None = None
+        agreed = 0
+        self._known, self._paths, self._further = None, None, {}
+        with self.locked():
+            for _ in range(MOST_LOOKS + 1):
+                now, before = time.time_ns(), state_of(self.maildir)
+                seen = self._listing()
+                calm = state_of(self.maildir) == before
+                if calm and _settled(before, now):
+                    self.listed, self.state = seen, before
+                    return
+                if seen == last:
+                    agreed += 1
+                else:
+                    known = len(bases)
+                    bases.update(map(_base, seen))
+                    agreed = agreed + 1 if last is not None and len(bases) == known else 0
+                    found.update(dict.fromkeys(seen))
+                    last = seen
+                if agreed >= (1 if calm else _AGREEING):
+                    break
+        self.listed, self.state = [*found], UNKNOWN
+
+    def glance(self, wanted: Collection[bytes]) -> None:
+        """Find out quickly where some messages are by now. Raises OSError.
+
+        Whether one is gone, and how many have the same base name, only a look can tell.
+        """
+        paths, wanted = self.paths, {*wanted}
+        found: dict[bytes, list[bytes]] = {}
+        for path in self._listing():
+            base = _base(path)
+            if base in wanted and base not in self._further:
+                found.setdefault(base, []).append(path)
+        for base, there in found.items():
+            if len(there) == 1:
+                paths[base] = there[0]
+            else:
+                self._tell_apart(base, there)
+
+    def _listing(self) -> list[bytes]:
+        # new/ first: a file moved to cur/ between the two is then seen in one of them at least, and in cur/ for good.
+        paths: list[bytes] = []
+        for part in (b"new", b"cur"):
+            names = os.listdir(b"%s/%s" % (self.maildir, part))
+            while names:  # while Python forgets many things at once no other thread runs
+                paths += [b"%s/%s" % (part, name) for name in names[-PORTION:] if not name.startswith(b".")]
+                del names[-PORTION:]
+        return paths
+
+    def know(self, columns: Columns) -> None:
+        """Take over where messages are that are all there are, each with its base name for itself."""
+        self._known, self._paths, self._further, self.listed = columns, None, {}, []
+
+    @property
+    def paths(self) -> dict[bytes, bytes]:
+        """Base name -> path, made when it is asked for: a session that only lists does without."""
+        if self._paths is None:
+            if self._known is not None:
+                self._paths = dict(zip(self._known.bases, self._known.paths(), strict=True))
+            else:
+                self._paths = {_base(path): path for path in self.listed}
+                shared: dict[bytes, list[bytes]] = {}
+                if len(self._paths) < len(self.listed):
+                    for path in self.listed:
+                        latest = self._paths[_base(path)]
+                        if latest is not path:
+                            shared.setdefault(_base(path), [latest]).append(path)
+                for base, group in shared.items():
+                    self._tell_apart(base, group)
+            self._known, self.listed = None, []
+        return self._paths
+
+    def _tell_apart(self, base: bytes, group: list[bytes]) -> None:
         """Find out which of the paths with one base name are different files: a file may have been seen twice."""
-        shared: dict[bytes, list[bytes]] = {}
-        for path in paths:
-            latest = self.paths[_base(path)]
-            if latest is not path:
-                shared.setdefault(_base(path), [latest]).append(path)
-        for base, group in shared.items():
-            files: dict[int, tuple[int, bytes]] = {}
-            for path in sorted(group):
-                with contextlib.suppress(FileNotFoundError):  # the old name of one that is seen under its new name
-                    status = os.lstat(self.full(path))
-                    # Anything else would hide a message behind something that is none.
-                    if stat.S_ISREG(status.st_mode):
-                        files[status.st_ino] = (status.st_mtime_ns, path)
-            if files:
-                first, *further = [path for _, path in sorted(files.values())]
-                self.paths[base], self._further[base] = first, further
+        files: dict[int, tuple[int, bytes]] = {}
+        for path in sorted(group):
+            with contextlib.suppress(FileNotFoundError):  # the old name of one that is seen under its new name
+                status = os.lstat(self.full(path))
+                # Anything else would hide a message behind something that is none.
+                if stat.S_ISREG(status.st_mode):
+                    files[status.st_ino] = (status.st_mtime_ns, path)
+        if files:
+            first, *further = [path for _, path in sorted(files.values())]
+            self.paths[base] = first
+            if further:
+                self._further[base] = further
 
     def full(self, path: bytes) -> bytes:
         """A path below the Maildir, made one to open."""
@@ -108,43 +185,83 @@ class Whereabouts:
 
     def places(self, base: bytes) -> Sequence[bytes]:
         """Where the last look saw files with a base name: paths below the Maildir, of different files, oldest first."""
-        if base not in self.paths:
+        paths = self.paths
+        if base not in paths:
             return ()
-        return (self.paths[base], *self._further.get(base, ()))
+        return (paths[base], *self._further.get(base, ()))
 
     def open(self, message: MaildirMessage) -> tuple[int, os.stat_result]:
         """A descriptor of a message, wherever it is now, and its status.
 
-        Raises FileNotFoundError if it is gone, also if another file has its name; OSError if it cannot be opened.
+        Raises FileNotFoundError if it is gone, also if another file has its name; OSError if it cannot be opened, or
+        is not of its announced size any more.
         """
+        # At first where it was at login, if nobody has needed to know where all the others are.
+        places = (message.path,) if self._known is not None and message.path else self.places(message.base)
         looked = False
-        for _ in range(MOST_LOOKS):
+        for nth in range(MOST_TRIES):
             moved = False
-            for path in self.places(message.base):
+            for path in places:
                 try:
                     fd, status = open_message(self.full(path))
                 except FileNotFoundError:
                     moved = True
                 except OSError as failure:
-                    if failure.errno not in _NO_MAIL:
+                    if failure.errno not in NO_MAIL:
                         raise
                 else:
                     if status.st_ino == message.inode:
+                        self._check(fd, status, message)
                         return fd, status
                     os.close(fd)
             if looked and not moved:
+                forget(self.maildir)
                 raise FileNotFoundError(errno.ENOENT, "gone", message.base)
-            self.look()
-            looked = True
+            looked = nth % MOST_LOOKS == 0
+            if looked:
+                self.look()
+            else:
+                self.glance({message.base})
+            places = self.places(message.base)
         raise OSError(errno.EBUSY, "renamed again and again", message.base)
+
+    def _check(self, fd: int, status: os.stat_result, message: MaildirMessage) -> None:
+        """Closes it and raises OSError if it has been written to and is of another size now; what the index says of it
+        is forgotten then."""
+        if message.size < 0 or (status.st_size, status.st_mtime_ns) == (message.size, message.modified):
+            return
+        try:
+            if _octets(fd, status.st_size) != message.octets:
+                forget(self.maildir)
+                raise OSError(errno.ESTALE, "changed since login", message.base)
+            os.lseek(fd, 0, os.SEEK_SET)
+        except BaseException:
+            os.close(fd)
+            raise
+
+
+def _settled(state: State, now: int) -> bool:
+    """Whether directories were changed so long ago that another change would show."""
+    return all(stamp < now - SETTLED_NS for stamp in (state[1], state[2], state[4], state[5]))
 
 
 def _base(path: bytes) -> bytes:
     return base_name(path[len(b"new/") :])
 
 
-def _bases(paths: Iterable[bytes]) -> set[bytes]:
-    return {_base(path) for path in paths}
+def move_new(maildir: bytes) -> None:
+    """Move what is in new/ to cur/, without flags, as Maildir readers do. Raises OSError if new/ cannot be read.
+
+    What cannot be moved stays where it is, and is read there; so does what is no file, and what has a name in cur/
+    already. Nothing is ever taken out of tmp/.
+    """
+    for name in os.listdir(maildir + b"/new"):
+        if name.startswith(b".") or b":" in name:
+            continue
+        source, target = b"%s/new/%s" % (maildir, name), b"%s/cur/%s:2," % (maildir, name)
+        with contextlib.suppress(OSError):
+            if stat.S_ISREG(os.lstat(source).st_mode) and not os.path.lexists(target):
+                os.rename(source, target)
 
 
 def open_message(path: bytes) -> tuple[int, os.stat_result]:
@@ -163,17 +280,16 @@ def open_message(path: bytes) -> tuple[int, os.stat_result]:
     return fd, status
 
 
-def measure(path: bytes) -> tuple[int, int, int]:
-    """The exact size of a message as it will be sent, in octets; its modification time; its inode. Raises OSError."""
+def measure(path: bytes, known: Columns | None = None, at: int = 0) -> tuple[int, os.stat_result]:
+    """The exact size of a message as it will be sent, in octets, and the status of its file. Raises OSError.
+
+    A file that is the one of `known` at an index is not read.
+    """
     fd, status = open_message(path)
     try:
-        counter = OctetCounter()
-        # No further than it was long: somebody may be writing faster than we read.
-        left = status.st_size
-        while left > 0 and (chunk := os.read(fd, min(left, READ_OCTETS))):
-            counter.update(chunk)
-            left -= len(chunk)
-        return counter.finish(), int(status.st_mtime), status.st_ino
+        if known is not None and known.same(at, status):
+            return known.octets[at], status
+        return _octets(fd, status.st_size), status
     except OSError as failure:
         failure.filename = path  # read does not say whose fault it was
         raise
@@ -181,57 +297,16 @@ def measure(path: bytes) -> tuple[int, int, int]:
         os.close(fd)
 
 
-# Seconds, microseconds and base name (see `arrival`), which of the files with this base name; then uid, octets, inode.
-# Never the same twice, and of nothing that the garbage collector would look at more than once.
-_Arrived: TypeAlias = tuple[int, int, bytes, int, str, int, int]
-
-
-def snapshot(files: Whereabouts) -> list[MaildirMessage]:
-    """Every message, oldest first, with its exact size. What is no regular file, or vanishes for good, is left out.
-
-    Raises OSError if the directories or a message that is there cannot be read: mail that is there is never hidden;
-    UidMapError if imported unique-ids cannot be understood.
-    """
-    arrived: list[_Arrived] = []
-    waiting: Iterable[bytes] = files.look()
-    uids = read_map(files.maildir)
-    for _ in range(MOST_LOOKS):
-        moved = [base for base in waiting if not _measure_into(arrived, files, uids, base)]
-        there = files.look() if moved else {}
-        waiting = [base for base in moved if base in there]
-        if not waiting:
-            break
-    else:
-        raise OSError(errno.EBUSY, "files are renamed again and again", files.maildir)
-    uids.forget()
-    in_order = _emptied_in_order(arrived)
-    return [MaildirMessage(uid, octets, base, inode) for _, _, base, _, uid, octets, inode in in_order]
-
-
-def _emptied_in_order(arrived: list[_Arrived]) -> Iterator[_Arrived]:
-    """Sort into bounded portions first: while Python sorts many things, or forgets them, no other thread runs."""
-    bounds = sorted(arrived[::_SAMPLED])[_PORTION // _SAMPLED :: _PORTION // _SAMPLED]
-    portions: list[list[_Arrived]] = [[] for _ in range(len(bounds) + 1)]
-    for entry in arrived:
-        portions[bisect.bisect(bounds, entry)].append(entry)
-    arrived.clear()
-    portions.reverse()
-    while portions:
-        yield from sorted(portions.pop())
-
-
-def _measure_into(arrived: list[_Arrived], files: Whereabouts, uids: UidMap, base: bytes) -> bool:
-    """Measure the messages with a base name, mostly one; False, and none of them, if one is not where it was."""
-    measured: list[_Arrived] = []
-    for nth, path in enumerate(files.places(base)):
-        try:
-            octets, modified, inode = measure(files.full(path))
-        except FileNotFoundError:
-            return False
-        except OSError as failure:
-            if failure.errno not in _NO_MAIL:
-                raise
-        else:
-            measured.append((*arrival(base, modified), nth, uids.of(base, path, nth), octets, inode))
-    arrived += measured
-    return True
+def _octets(fd: int, size: int) -> int:
+    """The size as sent of a file, from where it is read. Raises OSError."""
+    chunk = os.read(fd, min(size, READ_OCTETS))
+    if len(chunk) == size:  # as most are
+        return octets_of(chunk)
+    counter = OctetCounter()
+    counter.update(chunk)
+    size -= len(chunk)
+    # No further than it was long: somebody may be writing faster than we read.
+    while size > 0 and (chunk := os.read(fd, min(size, READ_OCTETS))):
+        counter.update(chunk)
+        size -= len(chunk)
+    return counter.finish()

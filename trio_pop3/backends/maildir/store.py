@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Final, TypedDict, Unpack, cast
 
@@ -27,7 +28,9 @@ from .journal import Journal, Who
 from .lock import MaildirLock, owner_note
 from .paths import PathPattern
 from .retention import Deletion, Expire, Keeper, Retention
-from .scan import READ_OCTETS, MaildirMessage, Whereabouts, snapshot
+from .scan import READ_OCTETS, MaildirMessage, Whereabouts, move_new
+from .survey import snapshot
+from .uidlist_lock import uidlist_locked
 from .uids import UidMapError
 from .waiting import patiently
 
@@ -66,6 +69,8 @@ class MaildirOptions(TypedDict, total=False):
     trash_days: int | None
     journal: str | os.PathLike[str] | None
     expire: Expire | None
+    move_new: bool
+    dovecot_lock: bool
 
 
 class MaildirStore:
@@ -73,7 +78,8 @@ class MaildirStore:
 
     new/ and cur/ are read; delivery and IMAP are never held up, and unless an option says so nothing is moved and no
     flag is changed. Unique-ids are the base names of the files, or what was imported (uids.py). A Maildir that is not
-    there is a failure, never an empty maildrop: clients would forget what they have fetched.
+    there is a failure, never an empty maildrop: clients would forget what they have fetched. Sizes are kept in
+    `.trio-pop3.index` in the Maildir, which may be deleted at any time.
 
     Args:
         pattern: see `PathPattern`, which may raise ValueError.
@@ -92,6 +98,8 @@ class MaildirStore:
             whole with RETR and ended in QUIT; 0 is at that QUIT; "never" is an announcement only; or a function of the
             user, which must not block, and gives for None the least of any user. Announced in CAPA (RFC 2449 section
             6.7). None: nothing is removed, and nothing announced.
+        move_new: at login, move what is in new/ to cur/, as IMAP servers do.
+        dovecot_lock: hold Dovecot's `dovecot-uidlist.lock` while looking at the directories, where it renames files.
 
     Raises ValueError for values that make no sense.
     """
@@ -108,6 +116,8 @@ class MaildirStore:
         trash_days: int | None = None,
         journal: str | os.PathLike[str] | None = None,
         expire: Expire | None = None,
+        move_new: bool = False,
+        dovecot_lock: bool = False,
     ) -> None:
         if not 0 <= lock_wait <= _LONGEST_WAIT:
             raise ValueError(f"lock_wait must be 0 to {_LONGEST_WAIT} seconds, not {lock_wait!r}")
@@ -119,6 +129,8 @@ class MaildirStore:
         if expire is not None:
             self.expiry = self._retention.expiry
         self._run_sync: Final = in_threads(limiter) if run_sync is None else run_sync
+        self._move_new: Final = move_new
+        self._dovecot_lock: Final = dovecot_lock
 
     async def open(self, user: str, client: ClientInfo) -> MaildirMaildrop:
         """Lock and snapshot in one go to a thread. Raises as `trio_pop3.backend.Store` says."""
@@ -130,8 +142,9 @@ class MaildirStore:
         maildir = os.fsencode(path)
         lock = MaildirLock(maildir, owner_note(user, client))
         try:
-            keeper = Keeper(self._retention, Whereabouts(maildir), Who.of(user, client))
-            attempt = partial(self._run_sync, _opened, keeper, lock)
+            locked = partial(uidlist_locked, maildir) if self._dovecot_lock else nullcontext
+            keeper = Keeper(self._retention, Whereabouts(maildir, locked), Who.of(user, client))
+            attempt = partial(self._run_sync, _opened, keeper, lock, self._move_new)
             messages = await patiently(lock, self._lock_wait, attempt)
         except BaseException:
             # Failed, or cancelled when the thread had already finished. The thread is through in either case, so that
@@ -141,7 +154,9 @@ class MaildirStore:
         return MaildirMaildrop(messages, keeper, lock, self._run_sync)
 
 
-def _opened(keeper: Keeper, lock: MaildirLock, wake: Callable[[], None] | None) -> Sequence[MaildirMessage]:
+def _opened(
+    keeper: Keeper, lock: MaildirLock, moves_new: bool, wake: Callable[[], None] | None
+) -> Sequence[MaildirMessage]:
     try:
         lock.acquire(wake)
     except BlockingIOError:
@@ -149,6 +164,9 @@ def _opened(keeper: Keeper, lock: MaildirLock, wake: Callable[[], None] | None) 
     except OSError as failure:
         raise _unopened(os.fsdecode(keeper.files.maildir), failure) from None
     try:
+        if moves_new:
+            with keeper.files.locked():
+                move_new(keeper.files.maildir)
         return keeper.shown(snapshot(keeper.files))
     except UidMapError as failure:
         logger.error("nobody can log in before it is mended: %s", failure)

@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from .deliver import sync_directory
-from .names import base_name, path_id, unique_id
+from .names import base_name, path_id, unique_id, unique_ids
 
 MAP_NAME: Final = b".trio-pop3.uidl"
 
@@ -96,6 +96,8 @@ class UidMap:
 
     def of_first(self, bases: Iterable[bytes]) -> list[str]:
         """The unique-ids of messages of which each is the first, or the only one, with its base name."""
+        if not self._taken:
+            return unique_ids([*bases])
         return [self.of(base, b"", 0) for base in bases]
 
 
