@@ -124,7 +124,7 @@ class Server:
 def directory() -> Iterator[pathlib.Path]:
     """A place for Maildirs that Dovecot may enter, on the disk of TMPDIR."""
     with tempfile.TemporaryDirectory(prefix="trio-pop3-benchmark-") as name:
-        os.chmod(name, 0o755)  # noqa: S103 - what is in it is made up
+        os.chmod(name, 0o755)
         yield pathlib.Path(name)
 
 
@@ -144,7 +144,7 @@ def serving(name: str, mail: pathlib.Path, work: pathlib.Path) -> Iterator[Serve
     """A server on the Maildirs `mail`/USER, whose files are in `work`. At the end of the block it is gone."""
     port = _free_port()
     top = pathlib.Path(tempfile.mkdtemp(dir=work))
-    os.chmod(top, 0o755)  # noqa: S103
+    os.chmod(top, 0o755)
     command = _ours(top, mail, port) if name == OURS else _dovecot(top, mail, port, DOVECOTS[name])
     with open(top / "output", "wb") as output:
         process = subprocess.Popen(

@@ -16,8 +16,10 @@ import socket
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Final
 
 from .maildirs import NAMES, OURS, Server, directory, hand_over, make_maildir, serving
@@ -32,8 +34,8 @@ _SECONDS: Final = 10.0
 
 
 def _text(octets: int, seed: int) -> bytes:
-    """A message of about so many octets as it is stored, with lines as mail has them, some of which begin with a dot."""
-    chance = random.Random(seed)  # noqa: S311
+    """A message of about so many octets, stored with LF, with lines as mail has them; a few begin with a dot."""
+    chance = random.Random(seed)
     block = bytearray(b"Subject: message %d\n\n" % seed)
     letters = b"abcdefghijklmnopqrstuvwxyz     ,.-"
     while len(block) < min(octets, 100_000):
@@ -90,7 +92,7 @@ class Load:
         return len(numbers)
 
 
-def _print_table(title: str, rows: dict[str, Sequence[float]], columns: Sequence[str]) -> None:
+def _print_table(title: str, rows: Mapping[str, Sequence[float]], columns: Sequence[str]) -> None:
     """Values of each server, and ours in units of each of the others."""
     ratios = "".join(f"{'of ' + name.rpartition(' ')[2]:>10}" for name in columns[1:])
     print(f"{title:40}" + "".join(f"{name:>16}" for name in columns) + ratios)
@@ -102,7 +104,7 @@ def _print_table(title: str, rows: dict[str, Sequence[float]], columns: Sequence
 def cpu(work: pathlib.Path, rounds: int, names: Sequence[str]) -> None:
     """CPU per message."""
     mail = work / "mail"
-    sizes = random.Random(1)  # noqa: S311
+    sizes = random.Random(1)
     small = [_text(int(sizes.lognormvariate(0, 0.8) * _MEDIAN), number) for number in range(_SMALL)]
     _deliver(mail / "small", small)
     wires = [_wire(message) for message in small]
@@ -153,9 +155,9 @@ def memory(work: pathlib.Path, names: Sequence[str]) -> None:
                     assert sock.recv(1000)
                 time.sleep(1)
                 seen.append(server.memory())
-            per_session = [(statistics.median(seen) - idle), (max(seen) - idle)]
-            for row, octets in zip(rows.values(), [idle - bare, *per_session], strict=True):
-                row.append(octets / 1024 / _SLOW_READERS)
+            grown = (idle - bare, statistics.median(seen) - idle, max(seen) - idle)
+            for row, above in zip(rows.values(), grown, strict=True):
+                row.append(above / 1024 / _SLOW_READERS)
     _print_table("memory of a session, kB", rows, names)
 
 
@@ -166,14 +168,17 @@ def _beside(work: Callable[[], None]) -> Iterator[None]:
     if not pid:
         try:
             work()
+        except Exception:
+            traceback.print_exc()
         finally:
             os._exit(1)
     try:
         yield
         assert os.waitpid(pid, os.WNOHANG) == (0, 0), "the load broke off"
     finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 def _again_and_again(sock: socket.socket, request: bytes) -> None:
@@ -191,11 +196,12 @@ def answers(work: pathlib.Path, names: Sequence[str]) -> None:
     mail = work / "load"
     for user in ("lister", "reader", "asker"):
         make_maildir(mail / user)
+    message = _text(1_000, 1)
     for number in range(_LISTED):
-        path = mail / "lister" / "cur" / f"{1_700_000_000 + number}.M{number}P1.host,S=1000:2,S"
+        path = mail / "lister" / "cur" / f"{1_700_000_000 + number}.M{number}P1.host,S={len(message)}:2,S"
         if number % _LINKS == 0:
             first = path
-            path.write_bytes(_text(1_000, 1))
+            path.write_bytes(message)
         else:
             os.link(first, path)
     (mail / "reader" / "cur" / "1700000000.host:2,S").write_bytes(_text(200_000_000, 1))
@@ -208,10 +214,10 @@ def answers(work: pathlib.Path, names: Sequence[str]) -> None:
             for beside in (False, True):
                 with ExitStack() as loads:
                     if beside:
-                        loads.enter_context(_beside(lambda: _again_and_again(lister, b"LIST\r\n")))
-                        loads.enter_context(_beside(lambda: _again_and_again(reader, b"RETR 1\r\n")))
+                        loads.enter_context(_beside(partial(_again_and_again, lister, b"LIST\r\n")))
+                        loads.enter_context(_beside(partial(_again_and_again, reader, b"RETR 1\r\n")))
                     times = sorted(_ask(asker, _SECONDS if beside else 2.0))
-                figures = (statistics.median(times), times[len(times) * 99 // 100], times[-1], len(times))
+                figures = (statistics.median(times), times[len(times) * 99 // 100], times[-1], float(len(times)))
                 title = f"{name}, {'beside both' if beside else 'alone'}"
                 print(f"{title:40}" + "".join(f"{figure:10.2f}" for figure in figures), flush=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypedDict, Unpack, cast
 
@@ -19,20 +19,18 @@ from ...backend import (
     CommitIncomplete,
     MaildropInUse,
     MessageInfo,
-    MessageUnavailable,
     PermanentFailure,
     TemporaryFailure,
 )
 from .journal import Journal, Who
 from .lock import MaildirLock, owner_note
 from .paths import PathPattern
+from .reading import Reader, RunSync
 from .retention import Deletion, Expire, Keeper, Retention
-from .scan import READ_OCTETS, MaildirMessage, Whereabouts, snapshot
+from .scan import MaildirMessage, Whereabouts, snapshot
 from .waiting import patiently
 
 logger = logging.getLogger("trio_pop3.maildir")
-
-RunSync = Callable[..., Awaitable[Any]]
 
 # Disks do not get faster when more threads wait for them.
 _THREADS: Final = 16
@@ -174,34 +172,12 @@ class MaildirMaildrop:
         self._files = keeper.files
         self._lock = lock
         self._run_sync = run_sync
+        self._reader = Reader(messages, keeper.files, run_sync)
 
     async def retrieve(self, message: MessageInfo) -> bytes | AsyncIterator[bytes]:
-        """A message of up to 256 KiB whole, in one go to a thread; a larger one in pieces of that size."""
+        """A message of up to 256 KiB whole, a larger one in pieces; see `Reader`."""
         assert isinstance(message, MaildirMessage)
-        content: bytes | _Pieces = await self._run_sync(self._begin, message)
-        return content
-
-    def _begin(self, message: MaildirMessage) -> bytes | _Pieces:
-        try:
-            fd, status = self._files.open(message)
-            try:
-                # A message is never shorter as sent than as stored.
-                if status.st_size > message.octets:
-                    raise OSError(errno.EFBIG, "longer than at login")
-                first = os.read(fd, min(READ_OCTETS, status.st_size))
-            except BaseException:
-                os.close(fd)
-                raise
-        except FileNotFoundError:
-            raise MessageUnavailable from None
-        except OSError as failure:
-            where = self._files.full(self._files.paths.get(message.base, message.base))
-            logger.error("cannot read %a: %s", os.fsdecode(where), failure.strerror)
-            raise MessageUnavailable from None
-        if 0 < len(first) < status.st_size:
-            return _Pieces(fd, first, status.st_size - len(first), self._run_sync)
-        os.close(fd)
-        return first
+        return await self._reader.retrieve(message)
 
     async def commit(self, deleted: Sequence[MessageInfo]) -> None:
         """Remove the files wherever they are now, and sync the directories. What is gone already is a success.
@@ -226,51 +202,9 @@ class MaildirMaildrop:
         self._keeper.retrieved[message.uid] = None
 
     async def release(self) -> None:
-        """Give the lock back."""
+        """Give the lock back, and what was read ahead."""
+        self._reader.forget()
         self._lock.release()
-
-
-class _Pieces:
-    """A file read in pieces, each in a thread. Closed at its end, on failure, by `aclose`, or when it is forgotten.
-
-    `left`: how many octets follow the first piece. It ends there, also if the file grows: nothing that comes behind
-    has been announced, and whoever writes faster than we read would keep us for ever.
-    """
-
-    def __init__(self, fd: int, first: bytes, left: int, run_sync: RunSync) -> None:
-        self._fd: int | None = fd
-        self._first: bytes | None = first
-        self._left = left
-        self._run_sync = run_sync
-
-    def __aiter__(self) -> _Pieces:
-        return self
-
-    async def __anext__(self) -> bytes:
-        piece, self._first = self._first, None
-        if piece is None and self._fd is not None and self._left:
-            try:
-                piece = await self._run_sync(os.read, self._fd, min(READ_OCTETS, self._left))
-            except BaseException:
-                self._close()
-                raise
-            self._left -= len(piece)
-        if not piece:
-            self._close()
-            raise StopAsyncIteration
-        return piece
-
-    def _close(self) -> None:
-        fd, self._fd = self._fd, None
-        if fd is not None:
-            os.close(fd)
-
-    async def aclose(self) -> None:
-        """Close the file. No thread is reading it: a read that was cancelled has been waited for."""
-        self._close()
-
-    def __del__(self) -> None:
-        self._close()
 
 
 class MaildirBackend(Combined):
