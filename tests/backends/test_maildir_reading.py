@@ -143,6 +143,21 @@ def test_what_changed_before_it_was_read_ahead_is_refused(box: Box, change: Call
     run(maildrop.release())
 
 
+def test_what_is_gone_is_gone_each_time(box: Box) -> None:
+    """C6: also when another look has found that it is nowhere, and when it would be the next to be read ahead."""
+    maildrop = opened(box)
+    for number in (1, 2, 5):
+        (box.path / "new" / name(number)).unlink()
+    for _ in range(2):
+        for number in (1, 0, 1, 2, 3, 4, 5, 6):
+            if number in (1, 2, 5):
+                with pytest.raises(MessageUnavailable):
+                    run(maildrop.retrieve(maildrop.messages[number]))
+            else:
+                assert run(maildrop.retrieve(maildrop.messages[number])) == content(number)
+    run(maildrop.release())
+
+
 def test_renamed_before_it_was_read_ahead(box: Box) -> None:
     """E5, C6: found where it is now."""
     maildrop = opened(box)

@@ -506,7 +506,7 @@ def test_a_message_in_pieces_is_closed_on_every_way_out(
     """P4: at its end, when the client left, when nobody ever asked for a piece, when the disk fails."""
     monkeypatch.setattr(reading, "READ_OCTETS", 3)
     if not cached:
-        monkeypatch.setattr(reading, "_NOWAIT", 0)
+        monkeypatch.setattr(reading, "NOWAIT", 0)
     before = open_files()
     maildrop, pieces = big(box)
     aclose: Callable[[], Any] = pieces.aclose  # type: ignore[attr-defined]
@@ -621,8 +621,8 @@ def test_a_session_with_files_of_one_base_name(tmp_path: Path) -> None:
 
 async def test_a_cancelled_read_is_over_before_the_file_is_closed(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     """I6: no thread reads a descriptor that somebody else has by now."""
-    monkeypatch.setattr(reading, "READ_OCTETS", 3)
-    monkeypatch.setattr(reading, "_NOWAIT", 0)
+    for limit, value in (("READ_OCTETS", 3), ("_PIECE", 3), ("NOWAIT", 0)):
+        monkeypatch.setattr(reading, limit, value)
     maildrop = await MaildirStore(f"{box.root}/{{user}}").open("alice", CLIENT)
     pieces = await maildrop.retrieve(maildrop.messages[0])
     assert not isinstance(pieces, bytes)

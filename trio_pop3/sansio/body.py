@@ -68,6 +68,11 @@ class BodyEncoder:
         self._at_line_start = True
         self._held = b""  # a CR at the end of a chunk waits for what follows it
 
+    @property
+    def begun(self) -> bool:
+        """Whether there were any octets yet."""
+        return self.octets > 0 or bool(self._held)
+
     def encode(self, chunk: bytes) -> bytes:
         """Wire form of one more chunk."""
         if self._held:

@@ -1,8 +1,7 @@
-"""Messages read for one session: small ones with those behind them in one go to a thread, large ones in pieces.
+"""Messages read for one session: what is in memory at once, else in threads, small ones with those behind them.
 
 Going to a thread costs ten times as much as reading 6 KB that are in memory, so it has to be worth the way. Nothing
-here waits for a disk on the event loop: files are opened in threads, and what is read without one is read only as far
-as it is in memory.
+here waits for a disk on the event loop; see `cached`.
 """
 
 from __future__ import annotations
@@ -16,44 +15,50 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from ...backend import MessageUnavailable
+from .cached import NOWAIT, can_be_asked, whole_file
 from .scan import READ_OCTETS, MaildirMessage, Whereabouts, open_message
 
 logger = logging.getLogger("trio_pop3.maildir")
 
 RunSync: TypeAlias = Callable[..., Awaitable[Any]]
 
-# Of a large message, on the event loop: as much as is sent at a time.
+# Read on the event loop at a time: as much as is sent at a time.
 _PIECE: Final = 64 * 1024
 # Read before they are asked for, besides READ_OCTETS: so many at most, and no further once it has taken so long.
 _AHEAD_MESSAGES: Final = 64
 _AHEAD_SECONDS: Final = 0.02
-# A read that fails instead of waiting for a disk; not every system has it, nor every file system.
-_NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 
 
 class Reader:
     """Reads the messages of one session.
 
-    A client that asks for one message after the other is given the next ones from memory: twice as many each time it
-    went on where they ended. They are checked when they are read like those that were asked for: what is handed out is
-    what was announced at login, whole.
+    When a thread is needed, a client that asks for one message after the other is given the next ones from memory:
+    twice as many each time it went on where they ended. They are checked when they are read like those that were asked
+    for: what is handed out is what was announced at login, whole.
 
     Args:
-        messages: of the snapshot, in order.
         files: where they are.
         run_sync: see `MaildirStore`.
+        at_once: whether files may be opened on the event loop, where the system can be asked so.
     """
 
-    __slots__ = ("_ahead", "_asked", "_batch", "_files", "_messages", "_next", "_run_sync")
+    __slots__ = ("_ahead", "_asked", "_at_once", "_batch", "_files", "_messages", "_next", "_run_sync")
 
-    def __init__(self, messages: Sequence[MaildirMessage], files: Whereabouts, run_sync: RunSync) -> None:
-        self._messages = messages
+    def __init__(self, files: Whereabouts, run_sync: RunSync, *, at_once: bool) -> None:
+        self._messages: Sequence[MaildirMessage] = ()
         self._files = files
         self._run_sync = run_sync
+        self._at_once = at_once
         self._ahead: dict[str, bytes] = {}
         self._asked: MaildirMessage | None = None
         self._next = 0  # the first message behind those that were read
         self._batch = 0  # how many were read ahead the last time
+
+    def begin(self, messages: Sequence[MaildirMessage]) -> None:
+        """Take over the messages of the snapshot, in order. Blocking: tries with the first of them what is possible."""
+        self._messages = messages
+        if self._at_once:
+            self._at_once = any(can_be_asked(self._where(message)) for message in messages[:1])
 
     async def retrieve(self, message: MaildirMessage) -> bytes | Pieces:
         """A message of up to 256 KiB whole, a larger one in pieces of at most that size.
@@ -61,11 +66,12 @@ class Reader:
         Raises MessageUnavailable. Cancelled, it waits for the thread and leaves nothing open.
         """
         content: bytes | Pieces | None = self._ahead.pop(message.uid, None)
-        if content is None:
-            content = await self._run_sync(self._begin, message)
-        else:
+        if content is not None:
             self._asked = message
-        return content
+            return content
+        if self._at_once and message.octets <= _PIECE:
+            content = whole_file(self._where(message), message.inode, message.octets)
+        return await self._run_sync(self._begin, message) if content is None else content
 
     def forget(self) -> None:
         """Give back the memory of what nobody asked for."""
@@ -78,14 +84,17 @@ class Reader:
         except FileNotFoundError:
             raise MessageUnavailable from None
         except OSError as failure:
-            where = self._files.full(self._files.paths.get(message.base, message.base))
-            logger.error("cannot read %a: %s", os.fsdecode(where), failure.strerror)
+            logger.error("cannot read %a: %s", os.fsdecode(self._where(message)), failure.strerror)
             raise MessageUnavailable from None
         if message is not self._asked:
             # Clients that look at the top first ask twice, and go on with the next one.
             self._asked = message
             self._read_on(message, start, isinstance(content, bytes))
         return content
+
+    def _where(self, message: MaildirMessage) -> bytes:
+        """Where it was at the last look; if that did not see it, a path where nothing is."""
+        return self._files.full(self._files.paths.get(message.base, message.base))
 
     def _opened(self, message: MaildirMessage, fd: int, status: os.stat_result) -> bytes | Pieces:
         """The content behind a descriptor, which is closed, or the pieces' to close. Raises OSError."""
@@ -94,7 +103,8 @@ class Reader:
             if status.st_size > message.octets:
                 raise OSError(errno.EFBIG, "longer than at login")
             if status.st_size > READ_OCTETS:
-                return Pieces(fd, os.read(fd, min(_PIECE, READ_OCTETS)), status.st_size, self._run_sync)
+                first = os.read(fd, min(_PIECE, READ_OCTETS))
+                return Pieces(fd, first, status.st_size, self._run_sync)
             content = os.read(fd, status.st_size)
         except BaseException:
             os.close(fd)
@@ -124,7 +134,7 @@ class Reader:
 
     def _where_it_was(self, message: MaildirMessage) -> bytes:
         """A small message whose file has not been moved meanwhile. Raises OSError."""
-        fd, status = open_message(self._files.full(self._files.paths[message.base]))
+        fd, status = open_message(self._where(message))
         if status.st_ino != message.inode:
             os.close(fd)
             raise FileNotFoundError(errno.ENOENT, "another file", message.base)
@@ -147,7 +157,7 @@ class Pieces:
         self._position = len(first)
         self._octets = octets
         self._run_sync = run_sync
-        self._buffer = bytearray(_PIECE) if _NOWAIT else None
+        self._buffer = bytearray(_PIECE) if NOWAIT else None
 
     def __aiter__(self) -> Pieces:
         return self
@@ -170,12 +180,12 @@ class Pieces:
         return piece
 
     def _cached(self, fd: int) -> bytes | None:
-        """What is in memory of the next piece; None if nothing is, or if that cannot be known."""
+        """What is in memory of the next piece; None if nothing is, or if that cannot be asked."""
         if self._buffer is None:
             return None
         with memoryview(self._buffer) as view:
             try:
-                octets = os.preadv(fd, [view[: self._octets - self._position]], self._position, _NOWAIT)
+                octets = os.preadv(fd, [view[: self._octets - self._position]], self._position, NOWAIT)
             except BlockingIOError:
                 return None
             except OSError as failure:

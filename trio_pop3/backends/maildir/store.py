@@ -116,6 +116,8 @@ class MaildirStore:
         if expire is not None:
             self.expiry = self._retention.expiry
         self._run_sync: Final = in_threads(limiter) if run_sync is None else run_sync
+        # Whoever brings threads may have them work under another user's rights; the event loop has its own.
+        self._at_once: Final = run_sync is None
 
     async def open(self, user: str, client: ClientInfo) -> MaildirMaildrop:
         """Lock and snapshot in one go to a thread. Raises as `trio_pop3.backend.Store` says."""
@@ -127,18 +129,22 @@ class MaildirStore:
         maildir = os.fsencode(path)
         lock = MaildirLock(maildir, owner_note(user, client))
         try:
-            keeper = Keeper(self._retention, Whereabouts(maildir), Who.of(user, client))
-            attempt = partial(self._run_sync, _opened, keeper, lock)
+            files = Whereabouts(maildir)
+            keeper = Keeper(self._retention, files, Who.of(user, client))
+            reader = Reader(files, self._run_sync, at_once=self._at_once)
+            attempt = partial(self._run_sync, _opened, keeper, lock, reader)
             messages = await patiently(lock, self._lock_wait, attempt)
         except BaseException:
             # Failed, or cancelled when the thread had already finished. The thread is through in either case, so that
             # nothing takes the lock behind our back.
             lock.release()
             raise
-        return MaildirMaildrop(messages, keeper, lock, self._run_sync)
+        return MaildirMaildrop(messages, keeper, lock, self._run_sync, reader)
 
 
-def _opened(keeper: Keeper, lock: MaildirLock, wake: Callable[[], None] | None) -> Sequence[MaildirMessage]:
+def _opened(
+    keeper: Keeper, lock: MaildirLock, reader: Reader, wake: Callable[[], None] | None
+) -> Sequence[MaildirMessage]:
     try:
         lock.acquire(wake)
     except BlockingIOError:
@@ -146,9 +152,11 @@ def _opened(keeper: Keeper, lock: MaildirLock, wake: Callable[[], None] | None) 
     except OSError as failure:
         raise _unopened(os.fsdecode(keeper.files.maildir), failure) from None
     try:
-        return keeper.shown(snapshot(keeper.files))
+        messages = keeper.shown(snapshot(keeper.files))
     except OSError as failure:
         raise _unopened(os.fsdecode(keeper.files.maildir), failure) from None
+    reader.begin(messages)
+    return messages
 
 
 def _unopened(path: str, failure: OSError) -> TemporaryFailure | PermanentFailure:
@@ -165,14 +173,19 @@ class MaildirMaildrop:
     """One session's snapshot of a Maildir, and the lock on it."""
 
     def __init__(
-        self, messages: Sequence[MaildirMessage], keeper: Keeper, lock: MaildirLock, run_sync: RunSync
+        self,
+        messages: Sequence[MaildirMessage],
+        keeper: Keeper,
+        lock: MaildirLock,
+        run_sync: RunSync,
+        reader: Reader,
     ) -> None:
         self.messages = messages
         self._keeper = keeper
         self._files = keeper.files
         self._lock = lock
         self._run_sync = run_sync
-        self._reader = Reader(messages, keeper.files, run_sync)
+        self._reader = reader
 
     async def retrieve(self, message: MessageInfo) -> bytes | AsyncIterator[bytes]:
         """A message of up to 256 KiB whole, a larger one in pieces; see `Reader`."""
