@@ -76,7 +76,7 @@ def noticing(work: Coroutine[Any, Any, T], waits: Callable[[], None]) -> Generat
                 answer = yield wish
             except GeneratorExit:
                 raise
-            except BaseException as failure:
+            except BaseException as failure:  # noqa: ASYNC103 - it goes on where it belongs, into the work
                 wish = work.throw(failure)
             else:
                 wish = work.send(answer)

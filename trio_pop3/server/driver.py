@@ -223,7 +223,9 @@ class Driver:
             elif isinstance(event, _TO_ANSWER):
                 self._phase = Phase.WORK
                 # Before the answer: behind it, a cancellation could take away the reply to a commit just finished.
-                await self._take_turns()
+                self._steps += 1
+                if self._steps >= _STEPS_AT_ONCE:
+                    await self._let_others_run()
                 await self._answer(event)
                 if self._connection.state is State.TLS_PENDING:
                     await self._flush()
@@ -235,13 +237,11 @@ class Driver:
         await self._farewell()
         return self._session.ended
 
-    async def _take_turns(self, steps: int = 1) -> None:
-        """Let other tasks run after every so many steps."""
-        self._steps += steps
-        if self._steps >= _STEPS_AT_ONCE:
-            self._steps = 0
-            self._enter(Phase.WORK)
-            await trio.lowlevel.checkpoint()
+    async def _let_others_run(self) -> None:
+        """A turn for every other task that can run."""
+        self._steps = 0
+        self._enter(Phase.WORK)
+        await trio.lowlevel.checkpoint()
 
     async def _start_tls(self) -> None:
         """The handshake, within its own time, in this connection's own task."""
@@ -287,25 +287,29 @@ class Driver:
         reply = await noticing(self._session.respond(event), self._work_waits)
         if self._proxy_place is not None and self._session.client is not before and isinstance(event, Xclient):
             reply = self._counted(self._proxy_place, reply)
-        self._out += self._connection.send(reply.status if isinstance(reply, Multiline) else reply)
-        if isinstance(reply, Multiline):
-            await self._send_body(reply)
+        if not isinstance(reply, Multiline):
+            self._out += self._connection.send(reply)
+            return
+        self._out += self._connection.send(reply.status)
+        if reply.whole is None:
+            await self._send_pieces(reply)
+            return
+        self._out += self._connection.send(reply.whole)
+        reply.sent()
+        self._steps += _STEPS_OF_A_BODY
+        if len(self._out) >= _FLUSH_OCTETS:
+            await self._flush()
 
-    async def _send_body(self, reply: Multiline) -> None:
+    async def _send_pieces(self, reply: Multiline) -> None:
         send = self._connection.send
         try:
-            await self._take_turns(_STEPS_OF_A_BODY)
-            if reply.whole is not None:
-                self._out += send(reply.whole)
-                reply.sent()
-                if len(self._out) >= _FLUSH_OCTETS:
-                    await self._flush()
-                return
             async for chunk in reply:
                 self._out += send(Data(chunk))
                 if len(self._out) >= _FLUSH_OCTETS:
                     await self._flush()
-                await self._take_turns(_STEPS_OF_A_PIECE)
+                self._steps += _STEPS_OF_A_PIECE
+                if self._steps >= _STEPS_AT_ONCE:
+                    await self._let_others_run()
                 if chunk:  # a store that gives nothing has not been quick
                     self._enter(Phase.WORK)
             self._out += send(EndOfBody(reply.octets))
