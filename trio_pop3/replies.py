@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Final, Protocol, TypeAlias
 
 from .backend import AuthenticationFailed, BackendError, ClientInfo
-from .sansio import Challenge, Err, Ok, ResponseCode, TopCutter
+from .sansio import Challenge, Err, Ok, ResponseCode, TopCutter, WholeBody
 
 # Octets of a body in one piece.
-_OCTETS_AT_ONCE: Final = 64 * 1024
+OCTETS_AT_ONCE: Final = 64 * 1024
 
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]+")
 
@@ -103,12 +103,14 @@ class Multiline:
     """A `+OK` and the body behind it: iterate once for chunks of at most 64 KiB, and `aclose` on every way out.
 
     Send `status`, the chunks as `Data`, then `EndOfBody(octets)`; if that could be written, call `sent`. `octets` is
-    the announced size, or None if none was. Chunks may be empty: a backend that gives nothing again and again does not
-    keep the iteration from coming back.
+    the announced size, or None if none was. If `whole` is not None, it may be sent instead of chunks and end. Chunks
+    may be empty: a backend that gives nothing again and again does not keep the iteration from coming back.
     Iterating raises BodyBroken if the backend fails or gives something else than octets.
     """
 
-    __slots__ = ("_content", "_cutter", "_owner", "_pending", "_position", "_source", "_then", "octets", "status")
+    __slots__ = (
+        "_content", "_cutter", "_owner", "_pending", "_position", "_source", "_then", "octets", "status", "whole",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -121,8 +123,10 @@ class Multiline:
         octets: int | None = None,
         cutter: TopCutter | None = None,
         then: Callable[[], None] | None = None,
+        whole: WholeBody | None = None,
     ) -> None:
         self.status = status
+        self.whole: Final = whole
         self.octets: Final = octets
         self._owner = owner
         self._pending = first
@@ -141,7 +145,7 @@ class Multiline:
         if self._position >= len(self._pending):
             self._pending = await self._next_from_source()
             self._position = 0
-        start, self._position = self._position, self._position + _OCTETS_AT_ONCE
+        start, self._position = self._position, self._position + OCTETS_AT_ONCE
         chunk = self._pending[start : self._position]
         return chunk if self._cutter is None else self._cutter.cut(chunk)
 

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Final
 
 from .backend import Maildrop, MessageUnavailable, Retrievals
-from .replies import BAD_MESSAGE, NEEDS_UTF8, Multiline, Owner, checked_chunk
+from .replies import BAD_MESSAGE, NEEDS_UTF8, OCTETS_AT_ONCE, Multiline, Owner, checked_chunk
 from .rules import Headers
-from .sansio import Err, Ok, TopCutter, octets_of
+from .sansio import Err, Ok, TopCutter, WholeBody, octets_of
 from .snapshot import Snapshot
 from .surrogate import MAX_HEADER, HeaderSplitter, needs_utf8, surrogate_header
 
@@ -57,13 +57,17 @@ class Retrieval:
     ) -> Multiline | Err:
         """A message with its first octets already in hand, so that a failure can still be an `-ERR`."""
         content = await self._maildrop.retrieve(self._mail.messages[number - 1])
-        source, rest = None, None
+        source, rest, whole = None, None, None
         if isinstance(content, bytes):
             first = content
-            if len(content) <= _MEASURED_WHOLE and octets_of(content) != self._mail.stored[number - 1]:
-                uid = self._mail.uids[number - 1]
-                logger.error("session %s: uid %s is not of its announced size", self._owner.client.session, uid)
-                return BAD_MESSAGE
+            if len(content) <= _MEASURED_WHOLE:
+                # Encoding measures too: what will be sent like this is gone through once.
+                whole = WholeBody(content) if cutter is None and len(content) <= OCTETS_AT_ONCE else None
+                size = octets_of(content) if whole is None else whole.octets
+                if size != self._mail.stored[number - 1]:
+                    uid = self._mail.uids[number - 1]
+                    logger.error("session %s: uid %s is not of its announced size", self._owner.client.session, uid)
+                    return BAD_MESSAGE
         else:
             source = aiter(content)
             rest = None if content is source else content
@@ -77,8 +81,13 @@ class Retrieval:
         if fitting is None:
             await self._owner.close_source(source, rest)
             return NEEDS_UTF8
+        if fitting is not first:
+            whole = None  # the header is another one
         then = None if cutter is not None or self._observer is None else partial(self._tell, self._observer, number)
-        return Multiline(self._owner, status, fitting, source, content=rest, octets=octets, cutter=cutter, then=then)
+        return Multiline(
+            self._owner, status, fitting, source,
+            content=rest, octets=octets, cutter=cutter, whole=whole, then=then,
+        )  # fmt: skip
 
     def _tell(self, observer: Retrievals, number: int) -> None:
         try:

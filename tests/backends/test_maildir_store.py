@@ -26,7 +26,7 @@ from trio_pop3.backend import (
     TemporaryFailure,
     login_methods,
 )
-from trio_pop3.backends.maildir import MaildirBackend, MaildirStore, deliver, removal, scan, store
+from trio_pop3.backends.maildir import MaildirBackend, MaildirStore, deliver, reading, removal, scan, store
 from trio_pop3.backends.memory import MemoryBackend
 
 from ..driving import CLIENT, Dialogue, run
@@ -75,7 +75,7 @@ def test_list_stat_and_retr_agree(tmp_path_factory: pytest.TempPathFactory, mail
         box.put(f"17000000{n:02d}.x", content)
     with pytest.MonkeyPatch.context() as patch:
         if not whole:
-            patch.setattr(store, "READ_OCTETS", 3)
+            patch.setattr(reading, "READ_OCTETS", 3)
         dialogue = box.login()
         sizes = [int(line.split()[1]) for line in lines(dialogue.ask("LIST"))]
         got = [body(dialogue.ask(f"RETR {n}")) for n in range(1, len(mail) + 1)]
@@ -498,10 +498,15 @@ def big(box: Box) -> tuple[store.MaildirMaildrop, AsyncIterator[bytes]]:
     return maildrop, got
 
 
+@pytest.mark.parametrize("cached", [True, False])
 @pytest.mark.parametrize("way", ["end", "close", "close at once", "forget", "fail", "close twice"])
-def test_a_message_in_pieces_is_closed_on_every_way_out(box: Box, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_in_pieces_is_closed_on_every_way_out(
+    box: Box, way: str, cached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """P4: at its end, when the client left, when nobody ever asked for a piece, when the disk fails."""
-    monkeypatch.setattr(store, "READ_OCTETS", 3)
+    monkeypatch.setattr(reading, "READ_OCTETS", 3)
+    if not cached:
+        monkeypatch.setattr(reading, "NOWAIT", 0)
     before = open_files()
     maildrop, pieces = big(box)
     aclose: Callable[[], Any] = pieces.aclose  # type: ignore[attr-defined]
@@ -516,7 +521,7 @@ def test_a_message_in_pieces_is_closed_on_every_way_out(box: Box, way: str, monk
         del pieces, aclose
     elif way == "fail":
         with monkeypatch.context() as patch:
-            patch.setattr(os, "read", failing(errno.EIO))
+            patch.setattr(os, "preadv" if cached else "pread", failing(errno.EIO))
             with pytest.raises(OSError, match="Input/output"):
                 run(anext(pieces))  # type: ignore[arg-type]
     else:
@@ -540,7 +545,7 @@ def test_a_message_that_changes_its_size_is_refused(
 ) -> None:
     """P2, B6: before anything of it is sent; the next login knows its size."""
     if not whole:
-        monkeypatch.setattr(store, "READ_OCTETS", 3)
+        monkeypatch.setattr(reading, "READ_OCTETS", 3)
     dialogue = box.login()
     path = box.path / "new" / NAMES[0]
     with open(path, "ab") as file:
@@ -568,7 +573,7 @@ def test_what_is_appended_while_a_message_is_read_is_not_sent(
     box: Box, octets: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P2, P4: it ends where it ended when it was opened, as announced, however fast it grows."""
-    monkeypatch.setattr(store, "READ_OCTETS", octets)
+    monkeypatch.setattr(reading, "READ_OCTETS", octets)
     expected = (box.path / "new" / NAMES[0]).read_bytes().replace(b"\n", b"\r\n")
     dialogue = box.login()
     real, more = os.read, [b"more and more\n"] * 1000
@@ -616,20 +621,21 @@ def test_a_session_with_files_of_one_base_name(tmp_path: Path) -> None:
 
 async def test_a_cancelled_read_is_over_before_the_file_is_closed(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     """I6: no thread reads a descriptor that somebody else has by now."""
-    monkeypatch.setattr(store, "READ_OCTETS", 3)
+    for limit, value in (("READ_OCTETS", 3), ("_PIECE", 3), ("NOWAIT", 0)):
+        monkeypatch.setattr(reading, limit, value)
     maildrop = await MaildirStore(f"{box.root}/{{user}}").open("alice", CLIENT)
     pieces = await maildrop.retrieve(maildrop.messages[0])
     assert not isinstance(pieces, bytes)
     source = aiter(pieces)
     await anext(source)
-    reading, go_on, did = threading.Event(), threading.Event(), []
-    read, close = os.read, os.close
+    waiting, go_on, did = threading.Event(), threading.Event(), []
+    read, close = os.pread, os.close
 
-    def slow(fd: int, octets: int) -> bytes:
-        reading.set()
+    def slow(fd: int, octets: int, position: int) -> bytes:
+        waiting.set()
         assert go_on.wait(20)
         did.append("read")
-        return read(fd, octets)
+        return read(fd, octets, position)
 
     def spy_close(fd: int) -> None:
         did.append("close")
@@ -642,11 +648,11 @@ async def test_a_cancelled_read_is_over_before_the_file_is_closed(box: Box, monk
             await source.aclose()  # type: ignore[attr-defined]
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "read", slow)
+        patch.setattr(os, "pread", slow)
         patch.setattr(os, "close", spy_close)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fetch)
-            await trio.to_thread.run_sync(reading.wait, 20)
+            await trio.to_thread.run_sync(waiting.wait, 20)
             nursery.cancel_scope.cancel()
             go_on.set()
     assert did == ["read", "close"]

@@ -41,11 +41,12 @@ from trio_pop3.sansio import (
     State,
     Top,
     User,
+    WholeBody,
     shape_of,
 )
 
 from .dialogue import answer, client, client_logged_in, converse, drain, logged_in, server, tell
-from .strategies import command_streams, cut, cuts
+from .strategies import command_streams, cut, cuts, messages
 
 
 @pytest.mark.parametrize("profile", Profile)
@@ -101,6 +102,36 @@ def test_a_message_of_another_size_is_not_finished() -> None:
     assert connection.state is State.ERROR
     with pytest.raises(LocalProtocolError):
         connection.send(EndOfBody(5))
+
+
+@given(messages, st.sampled_from([b"RETR 1\r\n", b"TOP 1 0\r\n"]))
+def test_a_whole_body_is_what_its_parts_are(message: bytes, command: bytes) -> None:
+    """P2, P6: one encoder; the size it tells is the one that an announced size is held against."""
+    whole = WholeBody(message)
+    sent = []
+    for events in ([whole], [Data(message), EndOfBody(whole.octets)], [Data(b""), whole]):
+        connection = logged_in()
+        connection.receive_data(command + b"NOOP\r\n")
+        connection.next_event()
+        connection.send(Ok("octets follow"))
+        sent.append(b"".join(connection.send(event) for event in events))
+        assert not connection.in_body
+        assert connection.next_event() == Noop()
+    assert sent[0] == sent[1] == sent[2] == whole.wire
+
+
+@pytest.mark.parametrize(("command", "begun"), [(b"RETR 1", b"a"), (b"RETR 1", b"\r"), (b"LIST", b""), (b"CAPA", b"")])
+def test_a_whole_body_is_neither_a_part_nor_a_listing(command: bytes, begun: bytes) -> None:
+    """P2: what would be sent twice, or is no message, is refused, and the body can go on."""
+    connection = logged_in()
+    connection.receive_data(command + b"\r\n")
+    connection.next_event()
+    connection.send(Ok("follows"))
+    connection.send(Data(begun))
+    with pytest.raises(LocalProtocolError, match=r"^a whole body is all of a message$"):
+        connection.send(WholeBody(b"message\n"))
+    assert connection.in_body
+    assert connection.send(EndOfBody()).endswith(b".\r\n")
 
 
 def test_pass_must_follow_user_directly() -> None:
@@ -197,6 +228,7 @@ def test_long_lines() -> None:
         (Ok("unasked"), True),
         (Data(b""), True),
         (EndOfBody(), True),
+        (WholeBody(b""), True),
         (Challenge(b""), True),
         (Challenge(b""), False),
     ],

@@ -112,9 +112,10 @@ BUGS: Final = (
         "backends/maildir/store.py",
         "        self._pattern: Final = PathPattern(pattern)\n",
         "        self._pattern: Final = PathPattern(pattern)\n"
-        "        from . import names, scan\n"
+        "        from . import names, uids\n"
         "        salt = str(id(self)).encode()\n"
-        "        scan.unique_id = lambda base: names.hashlib.sha256(salt + base).hexdigest()[:40]  # type: ignore\n",
+        "        hashed = lambda base: names.hashlib.sha256(salt + base).hexdigest()[:40]\n"
+        "        uids.unique_ids = lambda bases: [hashed(base) for base in bases]  # type: ignore\n",
         _MAILDIR,
         says="has another unique-id now",
         shows=r"UIDL",

@@ -55,6 +55,7 @@ from .events import Top as Top
 from .events import Uidl as Uidl
 from .events import User as User
 from .events import Utf8 as Utf8
+from .events import WholeBody as WholeBody
 from .events import Xclient as Xclient
 from .states import LENIENT_TRANSITIONS as LENIENT_TRANSITIONS
 from .states import TRANSITIONS as TRANSITIONS

@@ -16,6 +16,8 @@ from .grammar import CRLF
 TERMINATOR: Final = b".\r\n"
 _BLANK_LINE: Final = re.compile(rb"\n\r?\n")
 _END: Final = CRLF + TERMINATOR
+# Looks for the LF only, by memchr, which takes half the time of `b"\n." in text`; without a match nothing is copied.
+_LINE_DOT: Final = re.compile(rb"\n\.")
 # From here on a slice is counted instead of searched line by line.
 _COUNT_FROM: Final = 4096
 
@@ -66,6 +68,11 @@ class BodyEncoder:
         self._at_line_start = True
         self._held = b""  # a CR at the end of a chunk waits for what follows it
 
+    @property
+    def begun(self) -> bool:
+        """Whether there were any octets yet."""
+        return self.octets > 0 or bool(self._held)
+
     def encode(self, chunk: bytes) -> bytes:
         """Wire form of one more chunk."""
         if self._held:
@@ -75,12 +82,14 @@ class BodyEncoder:
             chunk, self._held = chunk[:-1], b"\r"
         if not chunk:
             return b""
-        text = chunk.replace(CRLF, b"\n") if b"\r" in chunk else chunk
-        stuffed = text.replace(b"\n.", b"\n..") if b"\n." in text else text
+        # What has no bare LF is not taken apart to be put together again.
+        bare = b"\r" not in chunk or chunk.count(CRLF) != chunk.count(b"\n")
+        text = chunk.replace(CRLF, b"\n") if bare and b"\r" in chunk else chunk
+        stuffed = _LINE_DOT.sub(b"\n..", text)
         if self._at_line_start and stuffed.startswith(b"."):
             stuffed = b"." + stuffed
         self._at_line_start = text.endswith(b"\n")
-        wire = stuffed.replace(b"\n", CRLF)
+        wire = stuffed.replace(b"\n", CRLF) if bare else stuffed
         self.octets += len(wire) - (len(stuffed) - len(text))
         return wire
 

@@ -328,6 +328,13 @@ class Pop3Connection:
     def _send_body(self, encoder: BodyEncoder, event: ev.Event) -> bytes:
         if isinstance(event, ev.Data):
             return encoder.encode(event.data)
+        if isinstance(event, ev.WholeBody):
+            assert isinstance(self._owed, ev.Command)
+            if encoder.begun or shape_of(self._owed) is not Shape.MESSAGE:
+                raise LocalProtocolError("a whole body is all of a message")
+            self._encoder = None
+            self._answer_given(ok=True)
+            return event.wire
         if isinstance(event, ev.EndOfBody):
             assert isinstance(self._owed, ev.Command)
             tail = encoder.finish(empty_line=shape_of(self._owed) is Shape.MESSAGE)

@@ -42,6 +42,9 @@ class State(Enum):
     CLOSED = "closed"
     ERROR = "error"
 
+    # Members are told apart by identity; the usual hash is worked out in Python each time.
+    __hash__ = object.__hash__
+
 
 class Signal(Enum):
     """What `Pop3Connection.next_event` returns when there is no event to return."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from .body import BodyEncoder
 from .enums import ResponseCode
 
 
@@ -214,6 +215,26 @@ class EndOfBody(Event):
     """
 
     octets: int | None = None
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class WholeBody(Event):
+    """All of a message at once, instead of `Data` and `EndOfBody`. For servers, and for what is small.
+
+    Made of the message as it is stored, in any line ends, which is encoded there and then: once for its size and for
+    sending it.
+
+    `wire` is what leaves, terminator included; `octets` is the size of the message as a client will count it.
+    """
+
+    wire: bytes = field(repr=False)
+    octets: int
+
+    def __init__(self, message: bytes) -> None:
+        encoder = BodyEncoder()
+        wire = encoder.encode(message) + encoder.finish(empty_line=True)
+        object.__setattr__(self, "wire", wire)
+        object.__setattr__(self, "octets", encoder.octets)
 
 
 # --- neither -------------------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ from ..sansio import (
 )
 from ..session import Session
 from .containment import concerns_others
+from .direct import DirectSocket, noticing
 from .farewell import let_client_read
 from .options import Options
 from .peers import Place
@@ -49,10 +50,10 @@ logger = logging.getLogger("trio_pop3.session")
 _RECEIVE_OCTETS: Final = 16 * 1024
 # Octets of replies gathered before they are written.
 _FLUSH_OCTETS: Final = 64 * 1024
-# Commands answered, or pieces of a message sent, in a row before other tasks get their turn. A message counts for more:
-# it was measured.
+# Commands answered in a row before other tasks get their turn. A message counts for more, and so do 64 KiB of one.
 _STEPS_AT_ONCE: Final = 64
-_STEPS_OF_A_BODY: Final = 16
+_STEPS_OF_A_BODY: Final = 8
+_STEPS_OF_A_PIECE: Final = 32
 # Seconds by which a deadline may come early; less if the whole time is short.
 _DEADLINE_PRECISION: Final = 1.0
 # For the last reply.
@@ -77,6 +78,9 @@ class Phase(Enum):
     COMMAND = "idle timeout"
     WORK = "mail store too slow"
     WRITE = "client too slow"
+
+    # Members are told apart by identity; the usual hash is worked out in Python each time.
+    __hash__ = object.__hash__
 
 
 _WAITING: Final = (Phase.HANDSHAKE, Phase.LOGIN, Phase.COMMAND)
@@ -114,6 +118,7 @@ class Driver:
         rules = options.rules
         self._transport = stream
         self._stream = stream
+        self._direct = DirectSocket(stream) if isinstance(stream, trio.SocketStream) else None
         self._options = options
         self._implicit_tls = implicit_tls
         self._proxy_place = proxy_place
@@ -216,9 +221,11 @@ class Driver:
                     return "shutdown"
                 await self._receive()
             elif isinstance(event, _TO_ANSWER):
-                self._enter(Phase.WORK)
+                self._phase = Phase.WORK
                 # Before the answer: behind it, a cancellation could take away the reply to a commit just finished.
-                await self._take_turns()
+                self._steps += 1
+                if self._steps >= _STEPS_AT_ONCE:
+                    await self._let_others_run()
                 await self._answer(event)
                 if self._connection.state is State.TLS_PENDING:
                     await self._flush()
@@ -230,18 +237,18 @@ class Driver:
         await self._farewell()
         return self._session.ended
 
-    async def _take_turns(self, steps: int = 1) -> None:
-        """Let other tasks run after every so many steps."""
-        self._steps += steps
-        if self._steps >= _STEPS_AT_ONCE:
-            self._steps = 0
-            await trio.lowlevel.checkpoint()
+    async def _let_others_run(self) -> None:
+        """A turn for every other task that can run."""
+        self._steps = 0
+        self._enter(Phase.WORK)
+        await trio.lowlevel.checkpoint()
 
     async def _start_tls(self) -> None:
         """The handshake, within its own time, in this connection's own task."""
         self._enter(Phase.HANDSHAKE)
         tls = self._options.tls
         assert tls is not None
+        self._direct = None
         self._stream = self._secure = tls.wrap(self._stream)
         if self._draining:
             self._scope.cancel()  # nothing was asked that could be finished
@@ -269,27 +276,43 @@ class Driver:
         # Octets that do not finish a command do not move the deadline: a client that drips is cut off on time.
         if self._phase not in _WAITING:
             self._enter(Phase.LOGIN if self._connection.state in _LOGGED_OUT else Phase.COMMAND)
-        self._connection.receive_data(await self._stream.receive_some(_RECEIVE_OCTETS))
+        if self._direct is None:
+            self._connection.receive_data(await self._stream.receive_some(_RECEIVE_OCTETS))
+        else:
+            self._connection.receive_data(await self._direct.receive(_RECEIVE_OCTETS))
+        self._steps = 0
 
     async def _answer(self, event: Command | BadCommand) -> None:
         before = self._session.client
-        reply = await self._session.respond(event)
+        reply = await noticing(self._session.respond(event), self._work_waits)
         if self._proxy_place is not None and self._session.client is not before and isinstance(event, Xclient):
             reply = self._counted(self._proxy_place, reply)
         if not isinstance(reply, Multiline):
             self._out += self._connection.send(reply)
             return
         self._out += self._connection.send(reply.status)
+        if reply.whole is None:
+            await self._send_pieces(reply)
+            return
+        self._out += self._connection.send(reply.whole)
+        reply.sent()
+        self._steps += _STEPS_OF_A_BODY
+        if len(self._out) >= _FLUSH_OCTETS:
+            await self._flush()
+
+    async def _send_pieces(self, reply: Multiline) -> None:
+        send = self._connection.send
         try:
-            await self._take_turns(_STEPS_OF_A_BODY)
             async for chunk in reply:
-                self._out += self._connection.send(Data(chunk))
+                self._out += send(Data(chunk))
                 if len(self._out) >= _FLUSH_OCTETS:
                     await self._flush()
-                await self._take_turns()
+                self._steps += _STEPS_OF_A_PIECE
+                if self._steps >= _STEPS_AT_ONCE:
+                    await self._let_others_run()
                 if chunk:  # a store that gives nothing has not been quick
                     self._enter(Phase.WORK)
-            self._out += self._connection.send(EndOfBody(reply.octets))
+            self._out += send(EndOfBody(reply.octets))
             reply.sent()
         except LocalProtocolError as failure:
             logger.error("session %s: message broke off: %s", self._session.client.session, failure)
@@ -310,7 +333,8 @@ class Driver:
             return
         data, self._out = self._out, bytearray()
         with memoryview(data) as view:
-            for start in range(0, len(view), _FLUSH_OCTETS):
+            taken = 0 if self._direct is None else self._direct.send(view)
+            for start in range(taken, len(view), _FLUSH_OCTETS):
                 self._enter(Phase.WRITE)
                 await self._stream.send_all(view[start : start + _FLUSH_OCTETS])
 
@@ -335,6 +359,10 @@ class Driver:
     async def _shielded(self, work: Callable[[], Awaitable[None]]) -> None:
         with trio.fail_after(self._options.commit_timeout, shield=True):
             await work()
+
+    def _work_waits(self) -> None:
+        """The backend does not answer at once: from now on it has so long."""
+        self._enter(Phase.WORK)
 
     def _enter(self, phase: Phase) -> None:
         """Wait for something else from now on, until its own deadline."""

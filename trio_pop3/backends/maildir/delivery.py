@@ -22,7 +22,8 @@ from ...lmtp.grammar import Address
 from .deliver import Unfinished
 from .paths import PathPattern
 from .quota import Quota
-from .store import RunSync, in_threads
+from .reading import RunSync
+from .store import in_threads
 
 logger = logging.getLogger("trio_pop3.maildir")
 

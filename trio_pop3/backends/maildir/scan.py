@@ -46,6 +46,14 @@ class MaildirMessage(MessageInfo):
     size: int = -1
     modified: int = -1
 
+    def is_as_it_was(self, status: os.stat_result) -> bool:
+        """Whether its file has not been written to since it was measured, as far as its status tells."""
+        return self.size < 0 or (status.st_size, status.st_mtime_ns) == (self.size, self.modified)
+
+    def is_unchanged(self, status: os.stat_result) -> bool:
+        """Whether a file is this message, as it was."""
+        return status.st_ino == self.inode and self.is_as_it_was(status)
+
 
 class Whereabouts:
     """Where the message files of a Maildir are: base name -> path below the Maildir, as of the last look.
@@ -196,8 +204,7 @@ class Whereabouts:
         Raises FileNotFoundError if it is gone, also if another file has its name; OSError if it cannot be opened, or
         is not of its announced size any more.
         """
-        # At first where it was at login, if nobody has needed to know where all the others are.
-        places = (message.path,) if self._known is not None and message.path else self.places(message.base)
+        places = (message.path,) if self._is_known(message) else self.places(message.base)
         looked = False
         for nth in range(MOST_TRIES):
             moved = False
@@ -211,7 +218,7 @@ class Whereabouts:
                         raise
                 else:
                     if status.st_ino == message.inode:
-                        self._check(fd, status, message)
+                        self.check(fd, status, message)
                         return fd, status
                     os.close(fd)
             if looked and not moved:
@@ -225,10 +232,18 @@ class Whereabouts:
             places = self.places(message.base)
         raise OSError(errno.EBUSY, "renamed again and again", message.base)
 
-    def _check(self, fd: int, status: os.stat_result, message: MaildirMessage) -> None:
+    def _is_known(self, message: MaildirMessage) -> bool:
+        """Whether it is where it was at login, as far as anybody has needed to know where all the others are."""
+        return self._known is not None and bool(message.path)
+
+    def where(self, message: MaildirMessage) -> bytes:
+        """The path of a message at the last look, to open; if that did not see it, one where nothing is."""
+        return self.full(message.path if self._is_known(message) else self.paths.get(message.base, message.base))
+
+    def check(self, fd: int, status: os.stat_result, message: MaildirMessage) -> None:
         """Closes it and raises OSError if it has been written to and is of another size now; what the index says of it
         is forgotten then."""
-        if message.size < 0 or (status.st_size, status.st_mtime_ns) == (message.size, message.modified):
+        if message.is_as_it_was(status):
             return
         try:
             if _octets(fd, status.st_size) != message.octets:

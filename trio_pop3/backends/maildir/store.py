@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, Final, TypedDict, Unpack, cast
@@ -20,23 +20,21 @@ from ...backend import (
     CommitIncomplete,
     MaildropInUse,
     MessageInfo,
-    MessageUnavailable,
     PermanentFailure,
     TemporaryFailure,
 )
 from .journal import Journal, Who
 from .lock import MaildirLock, owner_note
 from .paths import PathPattern
+from .reading import Reader, RunSync
 from .retention import Deletion, Expire, Keeper, Retention
-from .scan import READ_OCTETS, MaildirMessage, Whereabouts, move_new
+from .scan import MaildirMessage, Whereabouts, move_new
 from .survey import snapshot
 from .uidlist_lock import uidlist_locked
 from .uids import UidMapError
 from .waiting import patiently
 
 logger = logging.getLogger("trio_pop3.maildir")
-
-RunSync = Callable[..., Awaitable[Any]]
 
 # Disks do not get faster when more threads wait for them.
 _THREADS: Final = 16
@@ -131,6 +129,8 @@ class MaildirStore:
         self._run_sync: Final = in_threads(limiter) if run_sync is None else run_sync
         self._move_new: Final = move_new
         self._dovecot_lock: Final = dovecot_lock
+        # Whoever brings threads may have them work under another user's rights; the event loop has its own.
+        self._at_once: Final = run_sync is None
 
     async def open(self, user: str, client: ClientInfo) -> MaildirMaildrop:
         """Lock and snapshot in one go to a thread. Raises as `trio_pop3.backend.Store` says."""
@@ -143,19 +143,21 @@ class MaildirStore:
         lock = MaildirLock(maildir, owner_note(user, client))
         try:
             locked = partial(uidlist_locked, maildir) if self._dovecot_lock else nullcontext
-            keeper = Keeper(self._retention, Whereabouts(maildir, locked), Who.of(user, client))
-            attempt = partial(self._run_sync, _opened, keeper, lock, self._move_new)
+            files = Whereabouts(maildir, locked)
+            keeper = Keeper(self._retention, files, Who.of(user, client))
+            reader = Reader(files, self._run_sync, at_once=self._at_once)
+            attempt = partial(self._run_sync, _opened, keeper, lock, reader, self._move_new)
             messages = await patiently(lock, self._lock_wait, attempt)
         except BaseException:
             # Failed, or cancelled when the thread had already finished. The thread is through in either case, so that
             # nothing takes the lock behind our back.
             lock.release()
             raise
-        return MaildirMaildrop(messages, keeper, lock, self._run_sync)
+        return MaildirMaildrop(messages, keeper, lock, self._run_sync, reader)
 
 
 def _opened(
-    keeper: Keeper, lock: MaildirLock, moves_new: bool, wake: Callable[[], None] | None
+    keeper: Keeper, lock: MaildirLock, reader: Reader, moves_new: bool, wake: Callable[[], None] | None
 ) -> Sequence[MaildirMessage]:
     try:
         lock.acquire(wake)
@@ -167,12 +169,14 @@ def _opened(
         if moves_new:
             with keeper.files.locked():
                 move_new(keeper.files.maildir)
-        return keeper.shown(snapshot(keeper.files))
+        messages = keeper.shown(snapshot(keeper.files))
     except UidMapError as failure:
         logger.error("nobody can log in before it is mended: %s", failure)
         raise PermanentFailure("the mail store cannot be read") from None
     except OSError as failure:
         raise _unopened(os.fsdecode(keeper.files.maildir), failure) from None
+    reader.begin(messages)
+    return messages
 
 
 def _unopened(path: str, failure: OSError) -> TemporaryFailure | PermanentFailure:
@@ -189,41 +193,24 @@ class MaildirMaildrop:
     """One session's snapshot of a Maildir, and the lock on it."""
 
     def __init__(
-        self, messages: Sequence[MaildirMessage], keeper: Keeper, lock: MaildirLock, run_sync: RunSync
+        self,
+        messages: Sequence[MaildirMessage],
+        keeper: Keeper,
+        lock: MaildirLock,
+        run_sync: RunSync,
+        reader: Reader,
     ) -> None:
         self.messages = messages
         self._keeper = keeper
         self._files = keeper.files
         self._lock = lock
         self._run_sync = run_sync
+        self._reader = reader
 
     async def retrieve(self, message: MessageInfo) -> bytes | AsyncIterator[bytes]:
-        """A message of up to 256 KiB whole, in one go to a thread; a larger one in pieces of that size."""
+        """A message of up to 256 KiB whole, a larger one in pieces; see `Reader`."""
         assert isinstance(message, MaildirMessage)
-        content: bytes | _Pieces = await self._run_sync(self._begin, message)
-        return content
-
-    def _begin(self, message: MaildirMessage) -> bytes | _Pieces:
-        try:
-            fd, status = self._files.open(message)
-            try:
-                # A message is never shorter as sent than as stored.
-                if status.st_size > message.octets:
-                    raise OSError(errno.EFBIG, "longer than at login")
-                first = os.read(fd, min(READ_OCTETS, status.st_size))
-            except BaseException:
-                os.close(fd)
-                raise
-        except FileNotFoundError:
-            raise MessageUnavailable from None
-        except OSError as failure:
-            where = self._files.full(self._files.paths.get(message.base, message.base))
-            logger.error("cannot read %a: %s", os.fsdecode(where), failure.strerror)
-            raise MessageUnavailable from None
-        if 0 < len(first) < status.st_size:
-            return _Pieces(fd, first, status.st_size - len(first), self._run_sync)
-        os.close(fd)
-        return first
+        return await self._reader.retrieve(message)
 
     async def commit(self, deleted: Sequence[MessageInfo]) -> None:
         """Remove the files wherever they are now, and sync the directories. What is gone already is a success.
@@ -248,51 +235,9 @@ class MaildirMaildrop:
         self._keeper.retrieved[message.uid] = None
 
     async def release(self) -> None:
-        """Give the lock back."""
+        """Give the lock back, and what was read ahead."""
+        self._reader.forget()
         self._lock.release()
-
-
-class _Pieces:
-    """A file read in pieces, each in a thread. Closed at its end, on failure, by `aclose`, or when it is forgotten.
-
-    `left`: how many octets follow the first piece. It ends there, also if the file grows: nothing that comes behind
-    has been announced, and whoever writes faster than we read would keep us for ever.
-    """
-
-    def __init__(self, fd: int, first: bytes, left: int, run_sync: RunSync) -> None:
-        self._fd: int | None = fd
-        self._first: bytes | None = first
-        self._left = left
-        self._run_sync = run_sync
-
-    def __aiter__(self) -> _Pieces:
-        return self
-
-    async def __anext__(self) -> bytes:
-        piece, self._first = self._first, None
-        if piece is None and self._fd is not None and self._left:
-            try:
-                piece = await self._run_sync(os.read, self._fd, min(READ_OCTETS, self._left))
-            except BaseException:
-                self._close()
-                raise
-            self._left -= len(piece)
-        if not piece:
-            self._close()
-            raise StopAsyncIteration
-        return piece
-
-    def _close(self) -> None:
-        fd, self._fd = self._fd, None
-        if fd is not None:
-            os.close(fd)
-
-    async def aclose(self) -> None:
-        """Close the file. No thread is reading it: a read that was cancelled has been waited for."""
-        self._close()
-
-    def __del__(self) -> None:
-        self._close()
 
 
 class MaildirBackend(Combined):
