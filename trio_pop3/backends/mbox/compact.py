@@ -38,6 +38,7 @@ _LONGEST_PLAN: Final = 4096
 _SAMPLE_OCTETS: Final = 4096
 # Shorter than any From_ line with its line end, so that there is room for it where a message was.
 _MARK_OCTETS: Final = 24
+_UNFINISHED: Final = b".new"
 
 
 class JournalConflict(Exception):
@@ -97,6 +98,8 @@ def compact(
         mark,
         len(ordinals),
     )
+    # It is worth nothing in a directory that a power cut can take with it.
+    sync_directory(os.path.dirname(places.directory))
     _write_journal(plan, ordinals, (piece for begin, end in kept for piece in _read(fd, begin, end)), places, refresh)
     with _Journal(places) as journal:
         _finish(fd, journal, places, refresh)
@@ -107,6 +110,9 @@ def recover(fd: int, places: Places, refresh: Callable[[], None] = lambda: None)
 
     Raises JournalConflict, and changes nothing, if the file is not as the crash can have left it. Raises OSError.
     """
+    for place in (places.journal, places.ordinals):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(place + _UNFINISHED)
     try:
         journal = _Journal(places)
     except FileNotFoundError:
@@ -257,7 +263,7 @@ def write_all(fd: int, data: bytes, at: int) -> int:
 @contextlib.contextmanager
 def _replacing(path: bytes) -> Iterator[int]:
     """A new file that takes the place of another, durably, unless there is an exception."""
-    unfinished = path + b".new"
+    unfinished = path + _UNFINISHED
     fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:
         try:

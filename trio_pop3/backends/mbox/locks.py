@@ -154,26 +154,32 @@ class OpenMailbox:
 
 def _make_dotlock(path: bytes, stale_seconds: float) -> None:
     """Create a lock file, in place of one that was left behind. Raises BlockingIOError; OSError."""
+    directory, name = os.path.split(path)
+    # Written first and then linked, so that there is never one that does not say whose it is: only age would tell.
+    # The name is that of the mailbox alone: one that a crash has left is in nobody's way.
+    written = b"%s/.%s.trio-pop3" % (directory, name)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(written)
+    fd = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
     try:
-        fd = _created(path)
-    except FileExistsError:
-        if not _is_stale(path, stale_seconds):
-            raise BlockingIOError(errno.EWOULDBLOCK, "locked", path) from None
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        try:
-            fd = _created(path)
-        except FileExistsError:
-            raise BlockingIOError(errno.EWOULDBLOCK, "locked", path) from None
-    try:
-        with contextlib.suppress(OSError):  # what is in it is a help, and a full disk no hindrance
+        with contextlib.suppress(OSError):  # a full disk must not keep anybody from emptying a maildrop
             os.write(fd, _our_note())
+        if not _linked(written, path, fd) and _is_stale(path, stale_seconds):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            _linked(written, path, fd)
+        if os.fstat(fd).st_nlink != 2:
+            raise BlockingIOError(errno.EWOULDBLOCK, "locked", path)
     finally:
         os.close(fd)
+        os.unlink(written)
 
 
-def _created(path: bytes) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+def _linked(written: bytes, path: bytes, fd: int) -> bool:
+    """Whether the lock file is ours now. On NFS link can do its work and fail all the same."""
+    with contextlib.suppress(FileExistsError):
+        os.link(written, path)
+    return os.fstat(fd).st_nlink == 2
 
 
 def _our_note() -> bytes:

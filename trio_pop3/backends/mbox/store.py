@@ -133,17 +133,21 @@ class MboxStore:
             raise AuthenticationFailed
         box = Mailbox(os.fsencode(path), self._state, self._ways, client.session)
         try:
-            await self._run_sync(box.begin)
-            messages = await until_unlocked(partial(self._run_sync, box.read), self._ways.lock_timeout)
-        except BaseException as failure:
+            messages = await self._read(box)
+        except BaseException:
             # Failed, or cancelled when the thread had already finished. The thread is through in either case, so that
             # nothing takes a lock behind our back.
             box.close()
-            if isinstance(failure, BlockingIOError):
-                logger.error("session %s: %a is locked by another program", client.session, path)
-                raise TemporaryFailure("the mailbox is locked by another program") from None
             raise
         return MboxMaildrop(box, messages, self._ways.lock_timeout, self._run_sync)
+
+    async def _read(self, box: Mailbox) -> list[MboxMessage]:
+        await self._run_sync(box.begin)
+        try:
+            return await until_unlocked(partial(self._run_sync, box.read), self._ways.lock_timeout)
+        except BlockingIOError:
+            logger.error("cannot read %a: it is locked by another program", os.fsdecode(box.path))
+            raise TemporaryFailure("the mailbox is locked by another program") from None
 
 
 @dataclass(frozen=True, slots=True)
