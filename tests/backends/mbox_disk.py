@@ -115,7 +115,7 @@ class Disk:
 
     def _unlink(self, _: object, path: bytes) -> None:
         name = os.path.basename(os.fsdecode(path))
-        self._change(path, lambda names: names.pop(name, None) and None)
+        self._change(path, lambda names: names.__delitem__(name))
 
     def _mkdir(self, _: object, path: bytes, *__: object) -> None:
         inode, name = os.stat(path).st_ino, os.path.basename(os.fsdecode(path))
