@@ -5,7 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
+import subprocess
+import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -19,6 +23,7 @@ from trio_pop3.backends.mbox.store import Mailbox, Ways
 from .mbox_disk import Died, Disk
 from .mbox_helpers import Box
 
+ROOT = Path(__file__).parent.parent.parent
 WAYS = Ways(("dotlock", "fcntl"), 0.0, 600.0, False, False, Rules())
 
 
@@ -175,3 +180,60 @@ def test_an_error_at_every_call(plan: tuple[list[bytes], set[int]], new: list[by
             disk = Disk(Path(directory), fail_at, error=error)
             cut(Path(directory), plan, new, disk, None)
             calls = len(disk.calls)
+
+
+# --- the same with the kernel's word for it -------------------------------------------------------------------------
+
+CHILD = """
+import os, sys
+from trio_pop3.backends.mbox.scan import Rules
+from trio_pop3.backends.mbox.store import Mailbox, Ways
+path = os.fsencode(sys.argv[1]) + b"/alice"
+session = Mailbox(path, None, Ways(("dotlock", "fcntl"), 0.0, 600.0, False, False, Rules()), "test")
+session.begin()
+messages = session.read()
+session.remove([messages[0], messages[2]])
+"""
+# What changes something on a disk, and what Python calls it.
+CALLS = {"openat": "open", "pwrite64": "pwrite", "write": "write", "ftruncate": "ftruncate", "fsync": "fsync",
+         "rename": "rename", "link": "link", "unlink": "unlink", "mkdir": "mkdir"}  # fmt: skip
+MAIL = [message(1, 10), message(2, 300), message(3, 10), message(4, 20)]
+
+
+def traced(root: Path, *options: str) -> list[tuple[str, int]]:
+    """Run a session under strace; the calls that changed something, each with how often it was called until then."""
+    log = root.parent / f"{root.name}.strace"
+    command = ["strace", "-qq", "-o", str(log), "-e", f"trace={','.join(CALLS)}", *options, sys.executable, "-c", CHILD]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run([*command, str(root)], check=False, timeout=60, env=environment, cwd=ROOT)
+    counted: Counter[str] = Counter()
+    made = []
+    for line in log.read_text().splitlines():
+        if match := re.match(r"(\w+)\(", line):
+            counted[match[1]] += 1
+            if match[1] != "openat" or "O_CREAT" in line or "O_TRUNC" in line:
+                made.append((match[1], counted[match[1]]))
+    return made
+
+
+def filled(root: Path) -> Box:
+    box = Box(root)
+    root.mkdir()
+    box.put(*MAIL)
+    return box
+
+
+def test_killed_at_every_call(tmp_path: Path) -> None:
+    """P1, E1, E6: kill -9 at each system call of a real process; and these are the calls that the disk above counts."""
+    calls = traced(filled(tmp_path / "whole").root)
+    disk = Disk(filled(tmp_path / "counted").root)
+    assert commit(Box(tmp_path / "counted"), {0, 2}, disk)
+    assert [CALLS[name] for name, _ in calls] == disk.calls
+    assert len(calls) > 25
+    for name, nth in calls:
+        box = filled(tmp_path / f"{name}{nth}")
+        traced(box.root, "-e", f"inject={name}:signal=SIGKILL:when={nth}")
+        box.put(message(5, 5))
+        uids, contents = login(box)
+        assert contents in ([*MAIL, message(5, 5)], [MAIL[1], MAIL[3], message(5, 5)])
+        assert login(box) == (uids, contents)
