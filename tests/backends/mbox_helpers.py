@@ -18,7 +18,7 @@ from .maildir_helpers import Users, inline
 
 DATE = b"Tue Nov 25 09:19:20 2025"
 FROM = b"From sender@example.org " + DATE + b"\n"
-_SPLITS = re.compile(rb"(?:\A|\n)\r?\nFrom |\AFrom ")
+SPLITS = re.compile(rb"(?:\A|\n)\r?\nFrom |\AFrom ")
 
 
 def entry(message: bytes, from_line: bytes = FROM, end: bytes = b"\n") -> bytes:
@@ -67,7 +67,7 @@ def mbox_bench() -> Bench:
     def deliver(user: str, message: bytes) -> None:
         # As in real life, a second for each: two that are equal in this as well are told apart while both are there.
         arrived = time.strftime("%a %b %e %H:%M:%S %Y", time.gmtime(next(arrivals)))
-        if _SPLITS.search(message):
+        if SPLITS.search(message):
             raise ValueError("would be two messages")
         with open(directory / user, "ab") as file:
             file.write(entry(message, f"From sender@example.org {arrived}\n".encode()))

@@ -31,6 +31,7 @@ _NOTE_OCTETS: Final = 64
 _REFRESH_SECONDS: Final = 60.0
 
 _held: set[tuple[int, int]] = set()
+_dotlocks: set[bytes] = set()
 _guard = threading.Lock()
 
 
@@ -103,6 +104,7 @@ class OpenMailbox:
                 if name == "dotlock":
                     _make_dotlock(path + b".lock", stale_seconds)
                     self._dotlock = path + b".lock"
+                    _dotlocks.add(self._dotlock)
                 else:
                     take, give = _KERNEL_LOCKS[name]
                     take(self._opened())
@@ -139,6 +141,7 @@ class OpenMailbox:
             self._kernel.pop()(self.fd)
         dotlock, self._dotlock = self._dotlock, None
         if dotlock is not None:
+            _dotlocks.discard(dotlock)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(dotlock)
 
@@ -189,8 +192,7 @@ def _our_note() -> bytes:
 def _is_stale(path: bytes, stale_seconds: float) -> bool:
     """Whether a lock file was left behind: by one of us that died on this machine, or by anybody and it is old.
 
-    Only one of us can have a lock file on a mailbox, since it takes the lock of a session first; and that is held here
-    and now. What other programs write into theirs need not be a process of this machine, so that only age counts.
+    What other programs write into theirs need not be a process of this machine, so that only age counts.
     """
     try:
         modified = os.lstat(path).st_mtime
@@ -199,7 +201,8 @@ def _is_stale(path: bytes, stale_seconds: float) -> bool:
         return True
     pid, _, rest = note.partition(b" ")
     if rest == _our_note().partition(b" ")[2] and pid.isdigit():
-        return int(pid) == os.getpid() or not _alive(int(pid))
+        # In a container every one of us can have the same number.
+        return path not in _dotlocks if int(pid) == os.getpid() else not _alive(int(pid))
     return time.time() - modified > stale_seconds
 
 

@@ -57,6 +57,9 @@ _MAYBE_QUOTED: Final = re.compile(rb"(>+)(?:F(?:r(?:om?)?)?)?")
 class NotAnMbox(ValueError):
     """The file begins with something that is no From_ line."""
 
+    def __init__(self) -> None:
+        super().__init__("what stands there does not begin with a From_ line")
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:

@@ -223,8 +223,8 @@ class Mailbox:
             raise
         except OSError as failure:
             raise self._unopened(failure) from None
-        except NotAnMbox:
-            logger.error("%a is not an mbox: it does not begin with a From_ line", os.fsdecode(self.path))
+        except NotAnMbox as failure:
+            logger.error("%a is not an mbox: %s", os.fsdecode(self.path), failure)
             raise PermanentFailure("the mailbox cannot be read") from None
         except JournalConflict as failure:
             logger.error(
