@@ -58,6 +58,23 @@ def test_values_that_make_no_sense(words: list[str], said: str) -> None:
     assert caught.value.status == 2
 
 
+@pytest.mark.parametrize("words", [["--deletion", "trash"], ["--lock-wait", "3"], ["--journal", "x"]])
+def test_options_of_maildirs_are_refused(words: list[str]) -> None:
+    """An option that does nothing is not taken; and the other way round."""
+    with pytest.raises(Failure, match=f"{words[0]} is not for mbox files") as caught:
+        mail.backend(parsed(*words), "/var/mail/{user}", Users())
+    assert caught.value.status == 2
+    arguments = parsed("--mbox-unquote")
+    arguments.mbox, arguments.maildir = None, "/{user}"
+    with pytest.raises(Failure, match="--mbox-unquote is not for Maildirs"):
+        mail.backend(arguments, "/{user}", Users())
+
+
+def test_lmtp_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--mbox", "/{user}", "--passwd-file", "x", "--lmtp", "unix:x"]) == 2
+    assert "not into --mbox files" in capsys.readouterr().err
+
+
 def test_one_kind_of_mail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in ([str(tmp_path), "--mbox", "/{user}"], ["--maildir", "/{user}", "--mbox", "/{user}"]):
         assert main(["serve", *words]) == 2

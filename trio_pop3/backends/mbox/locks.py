@@ -20,13 +20,13 @@ from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Final
 
+from ..maildir.lock import NOTE_OCTETS
+
 # A whole file, for whoever asks, in the way of POSIX locks; but held by the open file and not by the process, so that
 # threads keep each other out and closing another descriptor of the file frees nothing.
 _WHOLE_FILE: Final = (os.SEEK_SET, 0, 0, 0)
 _LAYOUT: Final = "hhqqi4x"
 _BUSY: Final = (errno.EAGAIN, errno.EACCES)
-# Always the same length, so that the file need not be truncated.
-_NOTE_OCTETS: Final = 64
 # How often a dotlock is made to look new while it is held, in seconds: the most impatient take one of 300 s for stale.
 _REFRESH_SECONDS: Final = 60.0
 
@@ -37,6 +37,8 @@ _guard = threading.Lock()
 
 class SessionLock:
     """The right to a session on a mailbox: an entry in this process, then flock against other processes.
+
+    What is written into the file is that of a Maildir's lock: process, time, and who that is (`owner_note`).
 
     The kernel frees it when the process dies, however it dies. The file stays: whoever deletes a lock file can delete
     it under a process that has it open and is about to lock it.
@@ -71,8 +73,8 @@ class SessionLock:
         self._fd, self._key = fd, key
         # Who holds it is for people to read. A full disk must not keep anybody from emptying a maildrop.
         with contextlib.suppress(OSError):
-            note = f"{os.getpid()} {self._owner}".encode("ascii", "replace")[: _NOTE_OCTETS - 1]
-            os.pwrite(fd, note.ljust(_NOTE_OCTETS - 1) + b"\n", 0)
+            note = f"{os.getpid()} {int(time.time())} {self._owner}".encode("ascii", "replace")[: NOTE_OCTETS - 1]
+            os.pwrite(fd, note.ljust(NOTE_OCTETS - 1) + b"\n", 0)
 
     def release(self) -> None:
         """Give it back; does nothing if it is not held."""

@@ -26,6 +26,7 @@ from ...backend import (
     PermanentFailure,
     TemporaryFailure,
 )
+from ..maildir.lock import owner_note
 from ..maildir.paths import PathPattern
 from ..maildir.store import RunSync, in_threads
 from .compact import JournalConflict, Places, compact, read_ordinals, recover
@@ -131,7 +132,7 @@ class MboxStore:
         if path is None or path.endswith(".lock"):
             logger.warning("session %s: %a has no place in %r", client.session, user, self._pattern)
             raise AuthenticationFailed
-        box = Mailbox(os.fsencode(path), self._state, self._ways, client.session)
+        box = Mailbox(os.fsencode(path), self._state, self._ways, owner_note(user, client))
         try:
             messages = await self._read(box)
         except BaseException:
