@@ -229,3 +229,18 @@ sys.stdin.read()
         lock = SessionLock(os.fsencode(path), "2")
         lock.acquire()
         lock.release()
+
+
+def test_a_process_that_is_being_started_does_not_keep_it(box: Box) -> None:
+    """I7: between fork and exec it has copies of all that is open here."""
+    path = os.fsencode(box.root / "lock")
+    lock = SessionLock(path, "1")
+    lock.acquire()
+    copies = [int(opened.split()[0]) for opened in open_files() if opened.endswith(f" {box.root}/lock")]
+    assert len(copies) == 1
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=copies) as process:
+        lock.release()
+        again = SessionLock(path, "2")
+        again.acquire()
+        again.release()
+        process.communicate(b"\n", timeout=60)

@@ -82,6 +82,8 @@ class SessionLock:
         key, self._key = self._key, None
         try:
             if fd is not None:
+                # Closing is not enough: a process that is just being started has a copy until it runs its program.
+                fcntl.flock(fd, fcntl.LOCK_UN)
                 os.close(fd)
         finally:
             if key is not None:
