@@ -83,8 +83,10 @@ class SessionLock:
         try:
             if fd is not None:
                 # Closing is not enough: a process that is just being started has a copy until it runs its program.
-                fcntl.flock(fd, fcntl.LOCK_UN)
-                os.close(fd)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_UN)
+                finally:
+                    os.close(fd)
         finally:
             if key is not None:
                 with _guard:
