@@ -122,6 +122,29 @@ def test_block_undelete(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1].split()[1:] == [back.name, str(back.stat().st_size)]
 
 
+def test_block_mbox(tmp_path: Path) -> None:
+    """The command of docs/mbox.md, with paths and a port of our own, and a login."""
+    (tmp_path / "users").write_text("alice:{PLAIN}secret\n")
+    (tmp_path / "alice").write_bytes(b"From a@b Tue Nov 25 09:19:20 2025\nSubject: here\n\n")
+    code = BLOCKS["mbox"].replace("trio-pop3", f"{sys.executable} -m trio_pop3", 1)
+    for place, ours in (("/etc/dovecot", str(tmp_path)), ("/var/mail", str(tmp_path)), ("*:110", "127.0.0.1:0")):
+        assert place in code
+        code = code.replace(place, ours)
+    with subprocess.Popen(["bash", "-c", f"exec {code}"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = re.search(r"Serving 1 user of .*/{user} on 127\.0\.0\.1:(\d+)\.", process.stdout.readline())
+        assert said is not None
+        client = poplib.POP3("127.0.0.1", int(said[1]), timeout=20)
+        client.user("alice")
+        client.pass_("secret")
+        assert client.retr(1)[1] == [b"Subject: here"]
+        client.dele(1)
+        client.quit()
+        process.terminate()
+    assert process.returncode == 0
+    assert (tmp_path / "alice").read_bytes() == b""
+
+
 def test_block_callbacks(serving: Callable[..., None]) -> None:
     def talk(connect: POP3) -> None:
         client = connect()

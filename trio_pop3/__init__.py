@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from .backends.maildir import MaildirStore as MaildirStore
     from .backends.maildir import MaildirTarget as MaildirTarget
     from .backends.maildir import Quota as Quota
+    from .backends.mbox import MboxBackend as MboxBackend
+    from .backends.mbox import MboxStore as MboxStore
     from .backends.memory import MemoryBackend as MemoryBackend
     from .client import Pop3Client as Pop3Client
     from .client import connect as connect
@@ -117,6 +119,8 @@ _HOMES = {
     "MaildirTarget": "backends.maildir",
     "Maildrop": "backend",
     "MaildropInUse": "backend",
+    "MboxBackend": "backends.mbox",
+    "MboxStore": "backends.mbox",
     "Mechanism": "sasl",
     "MemoryBackend": "backends.memory",
     "MessageColumns": "backend",

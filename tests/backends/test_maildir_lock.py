@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -255,3 +257,17 @@ def test_a_child_process_does_not_inherit_it(box: Box) -> None:
         lock.release()
         assert held_by_nobody(box)
         process.kill()
+
+
+def test_a_process_that_is_being_started_does_not_keep_it(box: Box) -> None:
+    """I7: between fork and exec it has copies of all that is open here."""
+    lock = MaildirLock(box.octets_path, "1")
+    lock.acquire()
+    name = os.fsdecode(LOCK_NAME)
+    copies = [int(opened.split()[0]) for opened in open_files() if opened.endswith(f"/{name}")]
+    assert len(copies) == 1
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=copies) as process:
+        assert not held_by_nobody(box)
+        lock.release()
+        assert held_by_nobody(box)
+        process.communicate(b"\n", timeout=60)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import get_args
 
-from ..backend import Authenticator
+from ..backend import Authenticator, Combined
 from ..backends.maildir import MaildirBackend
 from ..backends.maildir.journal import Journal
 from ..backends.maildir.retention import Days, Deletion
 from ..backends.maildir.store import MaildirOptions
+from . import mbox
 from .failure import Failure, reason
 
 
@@ -44,15 +45,20 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         help="treat messages as deleted so many days after they were first retrieved, 0 is at once; or `never`. "
         "Announced in CAPA (default: nothing is removed and nothing announced)",
     )  # fmt: skip
+    mbox.add_to(parser)
 
 
 def _days(word: str) -> Days:
     return "never" if word == "never" else int(word)
 
 
-def backend(arguments: argparse.Namespace, pattern: str, users: Authenticator) -> MaildirBackend:
-    """Maildirs found by a pattern. Raises Failure for a pattern that is none, and for values that make no sense."""
+def backend(arguments: argparse.Namespace, pattern: str, users: Authenticator) -> Combined:
+    """Maildirs or mbox files found by a pattern. Raises Failure for a pattern that is none, for values that make no
+    sense, and for options of the other kind of mail."""
+    _check_kind(arguments)
     try:
+        if arguments.mbox is not None:
+            return mbox.backend(arguments, pattern, users)
         if arguments.journal is not None:
             Journal(arguments.journal).check()
         return MaildirBackend(pattern, users, **_options(arguments))
@@ -73,3 +79,13 @@ def _options(arguments: argparse.Namespace) -> MaildirOptions:
         "move_new": arguments.move_new,
         "dovecot_lock": arguments.dovecot_lock,
     }
+
+
+def _check_kind(arguments: argparse.Namespace) -> None:
+    parser = argparse.ArgumentParser()
+    add_to(parser)
+    plain = vars(parser.parse_args([]))
+    kind = "mbox files" if arguments.mbox is not None else "Maildirs"
+    for name in plain.keys() - {"maildir"}:
+        if (name.startswith("mbox") != (arguments.mbox is not None)) and getattr(arguments, name) != plain[name]:
+            raise Failure(f"--{name.replace('_', '-')} is not for {kind}", 2)

@@ -34,9 +34,9 @@ def add_to(commands: Any) -> None:
         "serve",
         help="serve mail",
         description="Serves DIR, which is made with one user and one message if it is missing or empty; or, with "
-        "--maildir and a way to log in, mail that is there already. SIGINT and SIGTERM stop it when the commands "
-        "under way are done; a second one cuts them, and what does not end in 10 s then. SIGHUP loads certificates "
-        "again; users are read again when their file changes.",
+        "--maildir or --mbox and a way to log in, mail that is there already. SIGINT and SIGTERM stop it when the "
+        "commands under way are done; a second one cuts them, and what does not end in 10 s then. SIGHUP loads "
+        "certificates again; users are read again when their file changes.",
         allow_abbrev=False,
     )
     parser.add_argument("directory", metavar="DIR", nargs="?", help="holds `users` and `mail/NAME/` Maildirs")
@@ -61,8 +61,11 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal says to stop."""
-    if (arguments.directory is None) == (arguments.maildir is None) or (arguments.directory and arguments.passwd_file):
-        raise Failure("name a DIR to serve, or --maildir and a way to log in, such as --passwd-file", 2)
+    named = [arguments.directory, arguments.maildir, arguments.mbox]
+    if named.count(None) != 2 or (arguments.directory and arguments.passwd_file):
+        raise Failure("name a DIR to serve, or --maildir or --mbox and a way to log in, such as --passwd-file", 2)
+    if arguments.mbox and arguments.lmtp:
+        raise Failure("mail that comes by --lmtp goes into Maildirs, and not into --mbox files", 2)
     options, lmtp_options = _options(arguments), lmtp.options(arguments)
     logging.basicConfig(level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
     for library in ("httpx2", "httpcore2"):
@@ -175,10 +178,10 @@ def reload(tls: Tls | None) -> None:
 
 
 def _places(arguments: argparse.Namespace) -> tuple[str, str | None]:
-    """The pattern of the Maildirs, and the users file."""
+    """The pattern of the Maildirs or mbox files, and the users file."""
     directory: str | None = arguments.directory
     if directory is None:
-        return arguments.maildir, arguments.passwd_file
+        return arguments.maildir or arguments.mbox, arguments.passwd_file
     return layout.mail_pattern(os.path.abspath(directory)), layout.users_path(directory)
 
 
@@ -200,7 +203,7 @@ def _prepare(
     who = "" if count is None else f"{count} user{'s' * (count != 1)} of "
     if mail_in:
         addresses += "; LMTP at " + ", ".join(str(listener) for listener in mail_in)
-    return backend, f"Serving {who}{directory or arguments.maildir} on {addresses}. Ctrl-C stops."
+    return backend, f"Serving {who}{directory or arguments.maildir or arguments.mbox} on {addresses}. Ctrl-C stops."
 
 
 def _introduce(directory: str, password: str, listeners: list[Pop3Listener]) -> str:

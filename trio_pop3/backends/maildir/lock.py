@@ -101,7 +101,11 @@ class MaildirLock:
     def _close(self) -> None:
         fd, self._fd = self._fd, None
         if fd is not None:
-            os.close(fd)
+            try:
+                # Closing is not enough: a process that is just being started has a copy until it runs its program.
+                fcntl.flock(fd, fcntl.LOCK_UN)
+            finally:
+                os.close(fd)
 
     def _leave_line(self) -> None:
         key, self._key = self._key, None
