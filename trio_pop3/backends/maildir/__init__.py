@@ -6,4 +6,5 @@ from .deliver import deliver as deliver
 from .deliver import make_maildir as make_maildir
 from .paths import PathPattern as PathPattern
 from .store import MaildirBackend as MaildirBackend
+from .store import MaildirOptions as MaildirOptions
 from .store import MaildirStore as MaildirStore

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import logging
 import os
@@ -22,8 +23,11 @@ from ...backend import (
     PermanentFailure,
     TemporaryFailure,
 )
+from .access import Access
+from .arrivals import times_of_arrival
+from .identity import check_powers
 from .lock import MaildirLock
-from .paths import PathPattern
+from .paths import PathPattern, folder_component
 from .removal import Removal
 from .scan import READ_OCTETS, MaildirMessage, Whereabouts, snapshot
 
@@ -53,6 +57,8 @@ class MaildirOptions(TypedDict, total=False):
 
     limiter: trio.CapacityLimiter | None
     run_sync: RunSync | None
+    follow_symlinks: bool
+    as_owner: bool
 
 
 class MaildirStore:
@@ -66,12 +72,32 @@ class MaildirStore:
         pattern: see `PathPattern`, which may raise ValueError.
         limiter: for the default worker threads.
         run_sync: how blocking work is run instead. It must not return or raise while the work goes on.
+        follow_symlinks: follow every symbolic link on the way to a Maildir, and not those only that root or the user of
+            this process has made.
+        as_owner: work on a Maildir as its owner and group, instead of root: for users who can reach their Maildirs by
+            other ways than mail. Needs Linux, and root, which owns no mail then.
+
+    Raises ValueError for `as_owner` with `follow_symlinks`, whose links would make the owner of others' mail of
+    somebody; OSError for `as_owner` if this process may not do that.
     """
 
     def __init__(
-        self, pattern: str, *, limiter: trio.CapacityLimiter | None = None, run_sync: RunSync | None = None
+        self,
+        pattern: str,
+        *,
+        limiter: trio.CapacityLimiter | None = None,
+        run_sync: RunSync | None = None,
+        follow_symlinks: bool = False,
+        as_owner: bool = False,
     ) -> None:
+        if as_owner and follow_symlinks:
+            raise ValueError("as_owner cannot go with follow_symlinks: a link would lead to another owner's mail")
+        if as_owner:
+            check_powers()
         self._pattern: Final = PathPattern(pattern)
+        self._follow_symlinks: Final = follow_symlinks
+        self._as_owner: Final = as_owner
+        self._folder: bytes | None = None  # the directory of the folder that is opened, below the Maildir
         self._run_sync: Final = in_threads(limiter) if run_sync is None else run_sync
 
     async def open(self, user: str, client: ClientInfo) -> MaildirMaildrop:
@@ -81,15 +107,34 @@ class MaildirStore:
             # Not a name that can have mail here; whether it can log in elsewhere is nobody's business.
             logger.warning("session %s: %a has no place in %r", client.session, user, self._pattern)
             raise AuthenticationFailed
-        lock = MaildirLock(os.fsencode(path), client.session)
+        maildir = os.fsencode(path)
+        access = Access(
+            os.fsencode(self._pattern.root), maildir, self._folder,
+            follow_symlinks=self._follow_symlinks, as_owner=self._as_owner,
+        )  # fmt: skip
+        run_sync = access.through(self._run_sync)
+        if self._folder is not None:
+            maildir = b"%s/%s" % (maildir, self._folder)
+        lock = MaildirLock(maildir, client.session)
         try:
-            messages, files = await self._run_sync(_opened, os.fsencode(path), lock)
-        except BaseException:
+            messages, files = await run_sync(_opened, maildir, lock)
+        except BaseException as failure:
             # Failed, or cancelled when the thread had already finished. The thread is through in either case, so that
             # nothing takes the lock behind our back.
             lock.release()
+            if isinstance(failure, OSError):
+                raise _unopened(os.fsdecode(maildir), failure) from None
             raise
-        return MaildirMaildrop(messages, files, lock, self._run_sync)
+        return MaildirMaildrop(messages, files, lock, run_sync)
+
+    def folder(self, name: str) -> MaildirStore:
+        """The store of a Maildir++ folder, such as `Junk` or `Sent.2024`, of every user.
+
+        Its `open` raises NoSuchFolder if a user has none. Raises ValueError for what is no name of a folder.
+        """
+        store = copy.copy(self)
+        store._folder = folder_component(name).encode("ascii")
+        return store
 
 
 def _opened(maildir: bytes, lock: MaildirLock) -> tuple[list[MaildirMessage], Whereabouts]:
@@ -123,6 +168,11 @@ class MaildirMaildrop:
         self._files = files
         self._lock = lock
         self._run_sync = run_sync
+
+    async def arrivals(self) -> Sequence[float]:
+        """See `trio_pop3.backend.Arrivals`: from the file names, or when the files were written."""
+        times: Sequence[float] = await self._run_sync(times_of_arrival, self._files, self.messages)
+        return times
 
     async def retrieve(self, message: MessageInfo) -> bytes | AsyncIterator[bytes]:
         """A message of up to 256 KiB whole, in one go to a thread; a larger one in pieces of that size."""
