@@ -53,6 +53,8 @@ class Access:
         """Runs blocking work as `run_sync` does, on this way."""
 
         async def run(work: Callable[..., Any], *args: Any) -> Any:
+            if self._entered and self._identity is None:
+                return await run_sync(work, *args)
             return await run_sync(self._do, work, *args)
 
         return run
