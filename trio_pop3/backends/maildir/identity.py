@@ -33,12 +33,13 @@ _ASK: Final = ctypes.c_uint32(0xFFFFFFFF)
 # EX_SOFTWARE of sysexits.h.
 _EXIT_STATUS: Final = 70
 
-_libc: Final = ctypes.CDLL(None, use_errno=True)
-_thread: Final = threading.local()
-
-
 # "nobody", on every Linux.
 _NOBODY: Final = 65534
+# CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH (capabilities(7)): whoever has one of them may read everything.
+_READ_ALL: Final = 1 << 1 | 1 << 2
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+_thread: Final = threading.local()
 
 
 class IdentityError(OSError):
@@ -100,7 +101,8 @@ def check_powers() -> None:
     def attempt() -> None:
         try:
             with Identity(_NOBODY, _NOBODY).assumed():
-                pass
+                if _capabilities() & _READ_ALL:
+                    raise IdentityError(errno.EPERM, "the powers of root stay with threads that are somebody else")
         except IdentityError as failure:
             failures.append(failure)
 
@@ -109,6 +111,12 @@ def check_powers() -> None:
     thread.join()
     if failures:
         raise failures[0]
+
+
+def _capabilities() -> int:
+    """Those in force in this thread."""
+    with open("/proc/thread-self/status") as status:
+        return next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
 
 
 @contextmanager
@@ -130,8 +138,8 @@ def _become(identity: Identity, groups: Sequence[int]) -> None:
 
     Raises IdentityError.
     """
-    if os.getgroups() != list(groups) and _setgroups(groups) != 0:
-        raise IdentityError(ctypes.get_errno() or errno.ENOSYS, "this process may not change its groups")
+    if os.getgroups() != list(groups):
+        _set_groups(groups)
     for change, wanted in ((_libc.setfsgid, identity.gid), (_libc.setfsuid, identity.uid)):
         # They never say that they have failed.
         if _in_force(change) != wanted and (change(ctypes.c_uint32(wanted)), _in_force(change))[1] != wanted:
@@ -142,10 +150,11 @@ def _in_force(change: Callable[[ctypes.c_uint32], int]) -> int:
     return change(_ASK) & 0xFFFFFFFF
 
 
-def _setgroups(groups: Sequence[int]) -> int:
-    """0, or -1 and errno. Of the calling thread only."""
+def _set_groups(groups: Sequence[int]) -> None:
+    """Of the calling thread only. Raises IdentityError."""
     number = _SETGROUPS.get(platform.machine())
     if number is None:
-        return -1
+        raise IdentityError(errno.ENOSYS, f"how threads change their groups on {platform.machine()} is not known here")
     array = (ctypes.c_uint32 * len(groups))(*groups)
-    return int(_libc.syscall(ctypes.c_long(number), ctypes.c_long(len(groups)), array))
+    if _libc.syscall(ctypes.c_long(number), ctypes.c_long(len(groups)), array) != 0:
+        raise IdentityError(ctypes.get_errno(), "this process may not change the groups of its threads")

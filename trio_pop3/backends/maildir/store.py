@@ -21,6 +21,7 @@ from ...backend import (
     MessageInfo,
     MessageUnavailable,
     PermanentFailure,
+    Store,
     TemporaryFailure,
 )
 from .access import Access
@@ -273,6 +274,8 @@ class MaildirBackend(Combined):
 
     The arguments are those of `MaildirStore`.
     """
+
+    folder: Callable[[str], Store]
 
     def __init__(self, pattern: str, authenticator: Authenticator, **options: Unpack[MaildirOptions]) -> None:
         super().__init__(authenticator, MaildirStore(pattern, **options))
