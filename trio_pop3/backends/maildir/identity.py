@@ -96,6 +96,8 @@ def as_server() -> Iterator[None]:
 
 def check_powers() -> None:
     """Try whether this process may do all this, in a thread that ends then. Raises IdentityError if not."""
+    if os.geteuid() != 0:
+        raise IdentityError(errno.EPERM, "only root can work as the owner of each mail store")
     failures: list[IdentityError] = []
 
     def attempt() -> None:
@@ -134,15 +136,12 @@ def _switched(identity: Identity, groups: Sequence[int]) -> Iterator[_Whole]:
 
 
 def _become(identity: Identity, groups: Sequence[int]) -> None:
-    """Nothing is asked for that is so already: what was refused on the way there must not be refused on the way back.
-
-    Raises IdentityError.
-    """
+    """Raises IdentityError. Asks for no groups that are so already: there, and back after a refusal, is no harder."""
     if os.getgroups() != list(groups):
         _set_groups(groups)
     for change, wanted in ((_libc.setfsgid, identity.gid), (_libc.setfsuid, identity.uid)):
-        # They never say that they have failed.
-        if _in_force(change) != wanted and (change(ctypes.c_uint32(wanted)), _in_force(change))[1] != wanted:
+        change(ctypes.c_uint32(wanted))
+        if _in_force(change) != wanted:  # it never says that it has failed
             raise IdentityError(errno.EPERM, f"this process may not change who it is in threads, to {wanted}")
 
 
