@@ -69,7 +69,7 @@ def methods_of(protocol: type) -> set[str]:
 def test_every_optional_power_is_passed_on() -> None:
     """A protocol that is added to the contract, and forgotten here, is found here."""
     optional = [value for value in vars(be).values() if getattr(value, "_is_runtime_protocol", False)]
-    of_maildrops = methods_of(be.Arrivals)
+    of_maildrops = {"arrivals", "retrieved"}  # tried below, and with each view
     named = set[str]().union(*map(methods_of, [*optional, be.Authenticator]))
     assert named - of_maildrops == set(POWERS)
     assert named - of_maildrops >= {"scram_keys", "authorize", "login_delay", "expiry", "connect", "folder"}
@@ -103,6 +103,34 @@ def test_a_view_of_a_store_is_half_a_backend() -> None:
     backend = be.combine(shelf, AtMost(shelf, 5))
     maildrop = run(backend.open("alice", CLIENT))
     assert [message.uid for message in maildrop.messages] == [uid]
+
+
+def test_maildrops_hear_what_their_clients_have_got() -> None:
+    """An optional power of maildrops: each part of a union hears of its own messages, as it knows them."""
+    heard: list[str] = []
+
+    class Curious(Shelf):
+        async def open(self, user: str, client: be.ClientInfo) -> Any:
+            maildrop = await super().open(user, client)
+            maildrop.retrieved = lambda message: heard.append(f"{self.name} {message.uid}")
+            return maildrop
+
+        name = "inbox"
+
+    inbox, junk, deaf = Curious(), Curious(), Shelf()
+    junk.name = "junk"
+    uids = [store.put() for store in (inbox, junk, deaf)]
+    view: Any = newest(AtMost(Union(inbox, {"Junk": junk, "Deaf": deaf}), 5))
+    maildrop = run(view.open("alice", CLIENT))
+    for message in maildrop.messages:
+        maildrop.retrieved(message)
+    assert heard == [f"inbox {uids[0]}", f"junk {uids[1]}"]
+    run(maildrop.release())
+    quiets: list[Any] = [AtMost(deaf, 5), Union(deaf, {"Deaf": Shelf()})]
+    for quiet in quiets:
+        quiet_maildrop = run(quiet.open("alice", CLIENT))
+        assert not hasattr(quiet_maildrop, "retrieved")
+        run(quiet_maildrop.release())
 
 
 def test_nothing_is_changed_by_a_view_that_does_nothing() -> None:

@@ -32,35 +32,44 @@ class Access:
         root: what the pattern has the Maildir in.
         maildir: the user's Maildir, not a folder of it.
         folder: a directory below it, or None for the Maildir itself.
+        run_sync: runs blocking work in threads.
         follow_symlinks: the way is not checked.
         as_owner: whether everything is done as the owner of the Maildir.
     """
 
-    __slots__ = ("_as_owner", "_entered", "_folder", "_follow_symlinks", "_identity", "_maildir", "_root")
+    __slots__ = ("_as_owner", "_entered", "_folder", "_follow_symlinks", "_identity", "_maildir", "_root", "_run_sync")
 
     def __init__(
-        self, root: bytes, maildir: bytes, folder: bytes | None, *, follow_symlinks: bool, as_owner: bool
+        self,
+        root: bytes,
+        maildir: bytes,
+        folder: bytes | None,
+        run_sync: Callable[..., Awaitable[Any]],
+        *,
+        follow_symlinks: bool,
+        as_owner: bool,
     ) -> None:
         self._root: Final = root
         self._maildir: Final = maildir
         self._folder: Final = folder
+        self._run_sync: Final = run_sync
         self._follow_symlinks: Final = follow_symlinks
         self._as_owner: Final = as_owner
         self._entered = False
         self._identity: Identity | None = None
 
-    def through(self, run_sync: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        """Runs blocking work as `run_sync` does, on this way."""
+    @property
+    def path(self) -> bytes:
+        """The directory that holds the mail of the session."""
+        return self._maildir if self._folder is None else b"%s/%s" % (self._maildir, self._folder)
 
-        async def run(work: Callable[..., Any], *args: Any) -> Any:
-            if self._entered and self._identity is None:
-                return await run_sync(work, *args)
-            return await run_sync(self._do, work, *args)
-
-        return run
+    async def run_sync(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Run blocking work in a thread. Raises OSError or NoSuchFolder, the first time, if there is no way."""
+        if self._entered and self._identity is None:
+            return await self._run_sync(work, *args)
+        return await self._run_sync(self._do, work, *args)
 
     def _do(self, work: Callable[..., Any], *args: Any) -> Any:
-        """In a thread. Raises OSError and NoSuchFolder if there is no way."""
         if not self._entered:
             status = self._enter()
             if self._as_owner:

@@ -108,25 +108,23 @@ class MaildirStore:
             # Not a name that can have mail here; whether it can log in elsewhere is nobody's business.
             logger.warning("session %s: %a has no place in %r", client.session, user, self._pattern)
             raise AuthenticationFailed
-        maildir = os.fsencode(path)
         access = Access(
-            os.fsencode(self._pattern.root), maildir, self._folder,
+            os.fsencode(self._pattern.root), os.fsencode(path), self._folder, self._run_sync,
             follow_symlinks=self._follow_symlinks, as_owner=self._as_owner,
         )  # fmt: skip
-        run_sync = access.through(self._run_sync)
-        if self._folder is not None:
-            maildir = b"%s/%s" % (maildir, self._folder)
-        lock = MaildirLock(maildir, client.session)
+        lock = MaildirLock(access.path, client.session)
         try:
-            messages, files = await run_sync(_opened, maildir, lock)
-        except BaseException as failure:
+            messages, files = await access.run_sync(_opened, access.path, lock)
+        except OSError as failure:
+            # On the way there; what fails behind it has been told apart.
+            lock.release()
+            raise _unopened(os.fsdecode(access.path), failure) from None
+        except BaseException:
             # Failed, or cancelled when the thread had already finished. The thread is through in either case, so that
             # nothing takes the lock behind our back.
             lock.release()
-            if isinstance(failure, OSError):
-                raise _unopened(os.fsdecode(maildir), failure) from None
             raise
-        return MaildirMaildrop(messages, files, lock, run_sync)
+        return MaildirMaildrop(messages, files, lock, access.run_sync)
 
     def folder(self, name: str) -> MaildirStore:
         """The store of a Maildir++ folder, such as `Junk` or `Sent.2024`, of every user.

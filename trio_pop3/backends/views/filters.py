@@ -65,6 +65,8 @@ class FilteredMaildrop:
         self._chosen = chosen
         if isinstance(maildrop, Arrivals):
             self.arrivals = self._arrivals
+        if hasattr(maildrop, "retrieved"):
+            self.retrieved = maildrop.retrieved
 
     async def _arrivals(self) -> Sequence[float]:
         assert isinstance(self._maildrop, Arrivals)

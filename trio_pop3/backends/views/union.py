@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from ...backend import (
     Arrivals,
@@ -125,6 +125,8 @@ class UnionMaildrop:
         self._parts = (first, *others.values())
         if all(isinstance(part, Arrivals) for part in self._parts):
             self.arrivals = self._arrivals
+        if any(hasattr(part, "retrieved") for part in self._parts):
+            self.retrieved = self._retrieved
 
     async def number(self) -> None:
         """Take over the messages of all parts."""
@@ -142,11 +144,21 @@ class UnionMaildrop:
     async def _arrivals(self) -> Sequence[float]:
         return [arrived for part in self._parts if isinstance(part, Arrivals) for arrived in await part.arrivals()]
 
+    def _place(self, message: MessageInfo) -> tuple[Any, MessageInfo]:
+        """The part that a message is in, and what it is there."""
+        if isinstance(message, _Member) and message.union is self:
+            return message.part, message.message
+        return self._first, message
+
+    def _retrieved(self, message: MessageInfo) -> None:
+        part, inner = self._place(message)
+        if hasattr(part, "retrieved"):
+            part.retrieved(inner)
+
     async def retrieve(self, message: MessageInfo) -> bytes | AsyncIterable[bytes]:
         """See `trio_pop3.backend.Maildrop`."""
-        if isinstance(message, _Member) and message.union is self:
-            return await message.part.retrieve(message.message)
-        return await self._first.retrieve(message)
+        part, inner = self._place(message)
+        return await part.retrieve(inner)  # type: ignore[no-any-return]
 
     async def commit(self, deleted: Sequence[MessageInfo]) -> None:
         """Every part is tried. Raises CommitIncomplete if messages remain, in whatever part, or what a part raised.
@@ -156,10 +168,8 @@ class UnionMaildrop:
         marked: dict[int, list[MessageInfo]] = {id(part): [] for part in self._parts}
         for some in _slices(deleted):
             for message in some:
-                if isinstance(message, _Member) and message.union is self:
-                    marked[id(message.part)].append(message.message)
-                else:
-                    marked[id(self._first)].append(message)
+                part, inner = self._place(message)
+                marked[id(part)].append(inner)
             await checkpoint()
         failures: list[Exception] = []
         remaining = 0
