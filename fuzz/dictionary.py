@@ -9,6 +9,7 @@ from typing import Final
 from trio_pop3.auth.schemes import SCHEMES
 from trio_pop3.auth.stored import SUFFIXES
 from trio_pop3.languages import LANGUAGES
+from trio_pop3.lmtp.commands import COMMANDS as LMTP
 from trio_pop3.sansio import COMMANDS, ResponseCode
 from trio_pop3.sasl import MECHANISMS
 
@@ -31,6 +32,10 @@ OTHERS: Final = {
         b"\r\n\r\n\0\r\nQUIT\n", b"\x21\x11\0\x0c", b"\x21\x21\0\x24", b"\x21\x31\0\xd8", b"\x20\0\0\0",
         b"\x20\0\x05\x01", b"\x21\0\x07TLSv1.3", b"\x22\0\x05alice", b"\x02\0\x01a", b"\x03\0\x04", b"\x05\0\x02id",
     ],
+    "LMTP": [
+        b"LHLO x\r\n", b"MAIL FROM:<a@b>\r\n", b"MAIL FROM:<>", b"RCPT TO:<c@d>\r\n", b"DATA\r\n", b" SIZE=60",
+        b" BODY=8BITMIME", b" SMTPUTF8", b"<@x,@y:a@b>", b'<"a\\"b"@[::1]>', b"+x",
+    ],
     "users files": [
         b":", b"#", b"alice:", b"{", b"}", b"$6$rounds=", b"$1$", b"$2b$05$", b"$y$j9T$", b"$scrypt$ln=4,r=8,p=1$",
         b"$argon2id$v=19$m=8,t=1,p=1$", b"4096,", b"AAAAAAAAAAAAAAAAAAAAAAAAAAA=", b"\xef\xbb\xbf",
@@ -45,6 +50,7 @@ def words() -> dict[str, list[bytes]]:
     capabilities = {row.capability: None for row in COMMANDS if row.capability}
     return {
         "commands": verbs,
+        "commands of LMTP": [verb.encode() for verb in LMTP],
         "capabilities": [tag.encode() for tag in capabilities],
         "response codes": [f"[{code.value}] ".encode() for code in ResponseCode],
         "mechanisms": [name.encode() for name in MECHANISMS],

@@ -109,7 +109,10 @@ def same(outcomes: Sequence[T]) -> T:
 
 def run(test_one_input: Callable[[bytes], None]) -> None:
     """Fuzz, as the command line says in libFuzzer's words; files or folders there take the place of ours."""
-    atheris: Any = import_module("atheris")
+    try:
+        atheris: Any = import_module("atheris")
+    except ModuleNotFoundError:
+        sys.exit("atheris is missing: pip install --group fuzz")
     name = Path(sys.argv[0]).stem.removeprefix("fuzz_")
     for function in gc.get_objects():
         if isinstance(function, FunctionType) and (function.__module__ or "").startswith("trio_pop3"):

@@ -24,7 +24,12 @@ BLOCK = re.compile(r"(?:<!-- ci: (?P<name>[a-z]+) -->\n)?```(?P<language>[a-z]*)
 # Shell commands: `.ci/run` and `.ci/serve` run them as a reader would.
 RUN_BY_CI = {"serve", "admin", "existing", "tls", "test"}
 # `test_docs_testing` runs these.
-RUN_BY_PYTEST = {"clienttest", "faults", "backendtest"}
+RUN_BY_PYTEST = {"clienttest", "faults", "backendtest", "replay", "servertest"}
+# `interop.test_mta` runs these, in a real Postfix and a real Exim.
+RUN_BY_MTA = {
+    "lmtpserve", "postfixlmtp", "eximlmtprouter", "eximlmtptransport", "postfixpipemaster", "postfixpipemain",
+    "postfixmailbox", "eximpipe",
+}  # fmt: skip
 
 
 def blocks() -> dict[str, str]:
@@ -77,7 +82,7 @@ def serving(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, C
 
 
 def test_every_block_is_known() -> None:
-    assert set(BLOCKS) == RUN_BY_CI | RUN_BY_PYTEST | {
+    assert set(BLOCKS) == RUN_BY_CI | RUN_BY_PYTEST | RUN_BY_MTA | {
         name.removeprefix("test_block_") for name in globals() if "test_block_" in name
     }
 
@@ -104,6 +109,16 @@ def test_block_certificates(tmp_path: Path) -> None:
         process.terminate()
     assert re.search(r"Serving 1 user of .* on 127\.0\.0\.1:\d+, 127\.0\.0\.1:\d+,tls\. Ctrl-C stops\.", said)
     assert process.returncode == 0
+
+
+def test_block_undelete(tmp_path: Path) -> None:
+    """docs/maildir.md: the message is back where it was."""
+    program = f'set -e\ntrio-pop3() {{ PYTHONPATH="{ROOT}" "{sys.executable}" -m trio_pop3 "$@"; }}\n'
+    code = program + BLOCKS["undelete"]
+    done = subprocess.run(["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    (back,) = (tmp_path / "mail" / "mail" / "alice" / "new").iterdir()
+    assert back.read_text() == "Subject: precious\n\nKeep me.\n"
+    assert done.stdout.splitlines()[-1].split()[1:] == [back.name, str(back.stat().st_size)]
 
 
 def test_block_callbacks(serving: Callable[..., None]) -> None:

@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 import trio_pop3
-from trio_pop3 import sansio, sasl, testing
+from trio_pop3 import lmtp, sansio, sasl, testing
 
 
 def declared_imports(path: Path) -> dict[str, str]:
@@ -53,7 +53,7 @@ def test_an_unknown_name_is_an_attribute_error(package: ModuleType) -> None:
         package.no_such_name  # noqa: B018
 
 
-@pytest.mark.parametrize("package", [sansio, sasl])
+@pytest.mark.parametrize("package", [lmtp, sansio, sasl])
 def test_exports_of_packages_are_exact(package: ModuleType) -> None:
     assert package.__file__ is not None
     declared = declared_imports(Path(package.__file__))
@@ -72,7 +72,7 @@ def run_code(code: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("module", ["sansio", "sasl", "session", "backends.memory"])
+@pytest.mark.parametrize("module", ["sansio", "lmtp", "delivery", "sasl", "session", "backends.memory"])
 def test_importing_the_package_costs_no_trio(module: str) -> None:
     """The core, the mechanisms and the session need the standard library only (P6)."""
     run_code(f"import sys, trio_pop3.{module}; sys.exit('trio' in sys.modules)")

@@ -6,6 +6,7 @@ import hmac
 import importlib
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,8 @@ from trio_pop3.auth.schemes import Secret
 from trio_pop3.auth.stored import BadSecret
 from trio_pop3.backends.maildir import names
 from trio_pop3.backends.memory import MemoryMaildrop
+from trio_pop3.lmtp import LmtpConnection, State
+from trio_pop3.lmtp import connection as lmtp_connection
 from trio_pop3.sansio import (
     COMMANDS,
     BodyEncoder,
@@ -55,7 +58,7 @@ def files(folder: str, name: str) -> list[Path]:
 def test_there_are_targets() -> None:
     """Eight that were promised, and what grew beside them."""
     promised = {"server_bytes", "client_bytes", "pair", "body", "sasl", "proxy", "passwd", "maildir_names"}
-    assert promised | {"session", "saslprep", "secret"} == set(NAMES)
+    assert promised | {"session", "saslprep", "secret", "lmtp"} == set(NAMES)
     assert {path.name for path in (FUZZ / "seeds").iterdir()} == set(NAMES)
     assert {path.name for path in (FUZZ / "crashers").iterdir()} <= set(NAMES)
 
@@ -133,6 +136,10 @@ def never_drops(received: buffer.ReceiveBuffer, max_line: int, max_dropped: int)
     return None
 
 
+def keeps_recipients(connection: LmtpConnection) -> None:
+    connection.state, connection._utf8 = State.READY, False
+
+
 real_commit, real_release = MemoryMaildrop.commit, MemoryMaildrop.release
 real_delete, real_read = Snapshot.delete, proxy._read
 BLIND = SimpleNamespace(digest=hmac.digest, compare_digest=lambda one, other: True)
@@ -171,6 +178,8 @@ FAULTS: dict[str, tuple[str, Patches]] = {
     ),
     "an octet behind the header is taken": ("proxy", [(proxy, "_read", reads_on)]),
     "an error shows a password": ("passwd", [(passwd, "parse_secret", tells)]),
+    "a lone LF ends a message": ("lmtp", [(lmtp_connection, "BodyDecoder", partial(body.BodyDecoder, lenient=True))]),
+    "a recipient is forgotten": ("lmtp", [(LmtpConnection, "_forget", keeps_recipients)]),
     "any password will do": ("secret", [(Secret, "is_of", lambda self, password: bool(password))]),
     "a name is another one's unique-id": ("maildir_names", [(names, "_HASH", re.compile(rb"(?!)"))]),
 }

@@ -21,6 +21,8 @@ ALLOWED = {
     "_version": set[str](),
     "keys": set[str](),
     "sansio": set[str](),
+    "lmtp": {"sansio"},
+    "delivery": {"lmtp"},
     "languages": set[str](),
     "surrogate": set[str](),
     "credentials": set[str](),
@@ -39,12 +41,17 @@ ALLOWED = {
         "xclient",
     },
     "auth": {"backend", "credentials", "keys", "sansio", "sasl"},
-    "backends": {"backend", "credentials", "sansio", "sasl"},
+    "backends": {"backend", "credentials", "delivery", "lmtp", "sansio", "sasl"},
     "client": {"sansio", "sasl", "x509"},
-    "server": {"backend", "credentials", "languages", "login", "replies", "rules", "sansio", "sasl", "session", "x509"},
+    "server": {
+        "backend", "credentials", "delivery", "languages", "lmtp", "login", "replies", "rules", "sansio", "sasl",
+        "session", "x509",
+    },
     # Stands beside the top: of what is below it sees the public names only.
     "testing": {"client", "sansio", "sasl"},
-    "cli": {"__version__", "auth", "backend", "backends", "client", "rules", "sasl", "server", "testing"},
+    "cli": {
+        "__version__", "auth", "backend", "backends", "client", "delivery", "rules", "sasl", "server", "testing",
+    },
     "__main__": {"cli"},
 }  # fmt: skip
 # Everything up to the session runs on any loop, or on none.

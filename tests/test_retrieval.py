@@ -307,6 +307,51 @@ def test_what_did_not_reach_the_client_whole_is_not_counted(command: str) -> Non
     assert (left.tally.retrieved, left.tally.retrieved_octets) == (1, 3)
 
 
+class Observing(Store):
+    """A maildrop that wants to know what its client has got."""
+
+    def retrieved(self, message: be.MessageInfo) -> None:
+        self._step(f"retrieved {message.uid}")
+
+
+def observed(store: Store) -> list[str]:
+    return [call for call in store.calls if call.startswith("retrieved")]
+
+
+@pytest.mark.parametrize("content", [b"x", streamed(b"x", b"\r\n")])
+def test_a_maildrop_is_told_what_was_retrieved(content: Any) -> None:
+    """A-21, A-45: RETR and not TOP; whole, and each time; RSET changes nothing."""
+    store = Observing([info(1), info(2)], content)
+    session = Dialogue(store)
+    session.login()
+    for command in ("TOP 1 9", "RETR 2", "RETR 3", "RSET", "RETR 2"):
+        session.ask(command)
+    assert observed(store) == ["retrieved uid2", "retrieved uid2"]
+
+
+@pytest.mark.parametrize(
+    "content", [streamed(b"x", end=OSError()), streamed(b"much too long"), streamed(end=OSError())]
+)
+def test_a_maildrop_is_not_told_of_what_did_not_arrive_whole(content: Any) -> None:
+    """A-21, P1."""
+    store = Observing([info()], content)
+    session = Dialogue(store)
+    session.login()
+    session.ask("RETR 1")
+    assert observed(store) == []
+
+
+def test_a_maildrop_that_fails_when_it_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """P4: the message has arrived, and the session goes on."""
+    store = Observing([info()])
+    store.fail["retrieved uid1"] = OSError("disk")
+    session = Dialogue(store)
+    session.login()
+    assert session.ask("RETR 1").endswith(b"x\r\n.\r\n")
+    assert session.ask("NOOP").startswith(b"+OK")
+    assert "noting a retrieval failed in the backend" in caplog.text
+
+
 # --- headers that are not ASCII ------------------------------------------------------------------------------------
 
 FIELDS = [

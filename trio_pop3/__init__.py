@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .backend import NoSuchFolder as NoSuchFolder
     from .backend import PermanentFailure as PermanentFailure
     from .backend import Policy as Policy
+    from .backend import Retrievals as Retrievals
     from .backend import ScramSecrets as ScramSecrets
     from .backend import Store as Store
     from .backend import TemporaryFailure as TemporaryFailure
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from .backends.callbacks import CallbackBackend as CallbackBackend
     from .backends.maildir import MaildirBackend as MaildirBackend
     from .backends.maildir import MaildirStore as MaildirStore
+    from .backends.maildir import MaildirTarget as MaildirTarget
+    from .backends.maildir import Quota as Quota
     from .backends.memory import MemoryBackend as MemoryBackend
     from .client import Pop3Client as Pop3Client
     from .client import connect as connect
@@ -54,7 +57,17 @@ if TYPE_CHECKING:
     from .credentials import PasswordCredentials as PasswordCredentials
     from .credentials import ScramKeys as ScramKeys
     from .credentials import TokenCredentials as TokenCredentials
+    from .delivery import Delivery as Delivery
+    from .delivery import DeliveryFailed as DeliveryFailed
+    from .delivery import DeliveryTarget as DeliveryTarget
+    from .delivery import Envelope as Envelope
+    from .delivery import NoSuchUser as NoSuchUser
+    from .delivery import OverQuota as OverQuota
+    from .delivery import OverQuotaForNow as OverQuotaForNow
+    from .delivery import Recipients as Recipients
+    from .delivery import StoreFull as StoreFull
     from .languages import Language as Language
+    from .lmtp import LmtpConnection as LmtpConnection
     from .replies import BodyBroken as BodyBroken
     from .replies import Multiline as Multiline
     from .rules import Headers as Headers
@@ -68,6 +81,7 @@ if TYPE_CHECKING:
     from .server import TlsError as TlsError
     from .server import open_listeners as open_listeners
     from .server import serve as serve
+    from .server import serve_lmtp as serve_lmtp
     from .server import serve_stream as serve_stream
     from .session import Session as Session
 
@@ -90,15 +104,21 @@ _HOMES = {
     "CramMd5Credentials": "credentials",
     "Credentials": "credentials",
     "Delegation": "backend",
+    "Delivery": "delivery",
+    "DeliveryFailed": "delivery",
+    "DeliveryTarget": "delivery",
+    "Envelope": "delivery",
     "Expiry": "backend",
     "FolderStore": "backend",
     "Headers": "rules",
     "Language": "languages",
+    "LmtpConnection": "lmtp",
     "LoginDelayed": "backend",
     "LoginDelays": "backend",
     "LoginMethods": "backend",
     "MaildirBackend": "backends.maildir",
     "MaildirStore": "backends.maildir",
+    "MaildirTarget": "backends.maildir",
     "Maildrop": "backend",
     "MaildropInUse": "backend",
     "Mechanism": "sasl",
@@ -108,6 +128,9 @@ _HOMES = {
     "Multiline": "replies",
     "Networks": "server",
     "NoSuchFolder": "backend",
+    "NoSuchUser": "delivery",
+    "OverQuota": "delivery",
+    "OverQuotaForNow": "delivery",
     "PasswdFile": "auth",
     "PasswordCredentials": "credentials",
     "PermanentFailure": "backend",
@@ -116,11 +139,15 @@ _HOMES = {
     "Pop3Connection": "sansio",
     "Pop3Listener": "server",
     "Profile": "sansio",
+    "Quota": "backends.maildir",
+    "Recipients": "delivery",
     "Rules": "rules",
     "ScramKeys": "credentials",
+    "Retrievals": "backend",
     "ScramSecrets": "backend",
     "Session": "session",
     "Store": "backend",
+    "StoreFull": "delivery",
     "TemporaryFailure": "backend",
     "Tls": "server",
     "TlsError": "server",
@@ -129,6 +156,7 @@ _HOMES = {
     "connect": "client",
     "open_listeners": "server",
     "serve": "server",
+    "serve_lmtp": "server",
     "serve_stream": "server",
 }
 

@@ -239,6 +239,15 @@ class Arrivals(Protocol):
         ...
 
 
+@runtime_checkable
+class Retrievals(Protocol):
+    """Optional: a maildrop that wants to know what its client has got."""
+
+    def retrieved(self, message: MessageInfo, /) -> None:
+        """A message has been sent whole, for RETR and not for TOP. RSET does not undo it. Must not block."""
+        ...
+
+
 # The methods of the optional protocols, each with the half of a backend it belongs to.
 _OF_AUTHENTICATOR: Final = ("scram_keys", "authorize", "login_delay")
 _OF_STORE: Final = ("expiry", "folder")

@@ -108,7 +108,7 @@ class Multiline:
     Iterating raises BodyBroken if the backend fails or gives something else than octets.
     """
 
-    __slots__ = ("_content", "_cutter", "_owner", "_pending", "_position", "_source", "octets", "status")
+    __slots__ = ("_content", "_cutter", "_owner", "_pending", "_position", "_source", "_then", "octets", "status")
 
     def __init__(
         self,
@@ -120,6 +120,7 @@ class Multiline:
         content: object = None,
         octets: int | None = None,
         cutter: TopCutter | None = None,
+        then: Callable[[], None] | None = None,
     ) -> None:
         self.status = status
         self.octets: Final = octets
@@ -129,6 +130,7 @@ class Multiline:
         self._source = source
         self._content = content  # what the source iterates over, if that wants to be closed as well
         self._cutter = cutter
+        self._then = then  # called when all of it has been sent
 
     def __aiter__(self) -> Multiline:
         return self
@@ -160,6 +162,8 @@ class Multiline:
             self._owner.delivered(None)
         elif self.octets is not None:
             self._owner.delivered(self.octets)
+        if self._then is not None:
+            self._then()
 
     async def aclose(self) -> None:
         """Close what the backend opened. Never raises because of the backend: its failure is logged."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Final
 
-from .backend import Maildrop, MessageUnavailable
+from .backend import Maildrop, MessageUnavailable, Retrievals
 from .replies import BAD_MESSAGE, NEEDS_UTF8, Multiline, Owner, checked_chunk
 from .rules import Headers
 from .sansio import Err, Ok, TopCutter, octets_of
@@ -33,7 +33,7 @@ class Retrieval:
         checkpoint, aside: see `Session`.
     """
 
-    __slots__ = ("_aside", "_checkpoint", "_mail", "_maildrop", "_owner", "headers")
+    __slots__ = ("_aside", "_checkpoint", "_mail", "_maildrop", "_observer", "_owner", "headers")
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class Retrieval:
         self._aside = aside
         self._owner = owner
         self._maildrop = maildrop
+        self._observer = maildrop if isinstance(maildrop, Retrievals) else None
         self._mail = mail
 
     async def open(
@@ -76,7 +77,14 @@ class Retrieval:
         if fitting is None:
             await self._owner.close_source(source, rest)
             return NEEDS_UTF8
-        return Multiline(self._owner, status, fitting, source, content=rest, octets=octets, cutter=cutter)
+        then = None if cutter is not None or self._observer is None else partial(self._tell, self._observer, number)
+        return Multiline(self._owner, status, fitting, source, content=rest, octets=octets, cutter=cutter, then=then)
+
+    def _tell(self, observer: Retrievals, number: int) -> None:
+        try:
+            observer.retrieved(self._mail.messages[number - 1])
+        except Exception as failure:  # the client has its message; this is nothing to tell it
+            self._owner.log_failure("noting a retrieval", failure)
 
     async def _fitting(self, first: bytes, source: AsyncIterator[bytes] | None) -> bytes | None:
         """The beginning of a message, its header in ASCII; None if such a message is not sent."""

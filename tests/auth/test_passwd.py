@@ -7,6 +7,7 @@ import hmac
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,31 @@ def test_what_changes_while_it_is_read_is_read_again(
         assert trio.run(can_log_in, file, "alice", "secret")
     assert not caplog.records
     assert trio.run(can_log_in, file, "alice", "newest")
+
+
+def test_nobody_is_unknown_by_a_file_that_is_not_to_be_trusted(users: Path) -> None:
+    """P1: a mail system sends back what is for an unknown user."""
+    file = PasswdFile(users)
+    rewrite(users, "alice:{PLAIN}secret\nbob:{PLAIN}b\nnew:{PLAIN}x\n")
+    assert [file.look_up(user) for user in ("alice", "new", "carol")] == [True, True, False]
+
+    def in_place() -> None:
+        users.write_text("alice:{PLAIN}secret\n")
+
+    troubles: list[Callable[[], None]] = [
+        users.unlink, lambda: rewrite(users, ""), lambda: rewrite(users, "nonsense\n"), in_place
+    ]  # fmt: skip
+    for trouble in troubles:
+        trouble()
+        with pytest.raises(be.TemporaryFailure):
+            file.look_up("carol")
+        rewrite(users, "alice:{PLAIN}secret\n")
+        settle(users, 5)
+        assert [file.look_up(user) for user in ("alice", "carol")] == [True, False]
+    rewrite(users, "")
+    empty = PasswdFile(users)
+    with pytest.raises(be.TemporaryFailure):
+        empty.look_up("alice")
 
 
 def test_a_file_without_its_last_line_end_is_unfinished(users: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from trio_pop3.backend import AuthenticationFailed, ClientInfo, Credentials, PasswordCredentials
 from trio_pop3.backends.maildir import MaildirBackend, make_maildir
 
@@ -98,6 +100,18 @@ def open_files() -> set[str]:
         except FileNotFoundError:
             continue  # the one that listed the directory
     return found
+
+
+def chowned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
+    """As if we were root: name, user and group of whatever is given to somebody from now on."""
+    given: list[tuple[str, int, int]] = []
+
+    def fchown(fd: int, user: int, group: int) -> None:
+        given.append((os.path.basename(os.readlink(f"/proc/self/fd/{fd}")), user, group))
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", fchown)
+    return given
 
 
 CHILD = """

@@ -183,6 +183,21 @@ def test_folders_by_login_and_in_a_union(box: Box) -> None:
     dialogue.close()
 
 
+@pytest.mark.parametrize("folder", ["Junk", "Trash"])
+def test_the_trash_of_a_folder_is_the_users(box: Box, folder: str) -> None:
+    """And what is deleted in the trash is gone."""
+    make_maildir(box.path / f".{folder}")
+    (box.path / f".{folder}" / "cur" / "1700000007.x:2,").write_bytes(b"x\n")
+    store = MaildirStore(f"{box.root}/{{user}}", run_sync=inline, deletion="trash", trash_days=30).folder(folder)
+    maildrop = run(store.open("alice", CLIENT))
+    run(maildrop.commit(maildrop.messages))
+    run(maildrop.release())
+    assert not (box.path / f".{folder}" / ".Trash").exists()
+    assert list((box.path / f".{folder}" / "cur").iterdir()) == []
+    trashed = sorted(path.name for path in (box.path / ".Trash" / "cur").iterdir())
+    assert trashed == ([] if folder == "Trash" else ["1700000000.junk:2,S", "1700000007.x:2,"])
+
+
 # --- times of arrival -----------------------------------------------------------------------------------------------
 
 

@@ -138,6 +138,22 @@ def test_folders_are_the_users_as_well(root: Path) -> None:
 
 
 @as_root
+@pytest.mark.parametrize("deletion", ["unlink", "trash", "flag", "hide"])
+def test_every_way_of_deleting_is_the_users(root: Path, tmp_path: Path, deletion: Any) -> None:
+    """But for the journal, which is the server's, and in a place that no user may enter."""
+    journal = tmp_path / "journal"
+    mail = store(root, run_sync=inline, deletion=deletion, journal=journal, expire=7)
+    maildrop = run(mail.open("alice", CLIENT))
+    maildrop.retrieved(maildrop.messages[1])
+    run(maildrop.commit(maildrop.messages[:1]))
+    run(maildrop.release())
+    assert len(run(mail.open("alice", CLIENT)).messages) == 1
+    assert {path.stat().st_uid for path in (root / "alice").rglob("*")} == {OWNERS["alice"][0]}
+    assert journal.stat().st_uid == 0
+    assert " user=alice " in journal.read_text()
+
+
+@as_root
 def test_files_of_others_cannot_be_read(root: Path) -> None:
     """Not those that were there, and not one that is put there later."""
     theirs = root / "alice" / "new" / "1700000009.theirs"

@@ -6,14 +6,16 @@ import errno
 import fcntl
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from trio_pop3.backends.maildir.deliver import deliver
-from trio_pop3.backends.maildir.lock import LOCK_NAME, MaildirLock
+from trio_pop3.backends.maildir.lock import LOCK_NAME, MaildirLock, owner_note
 
-from .maildir_helpers import Box, child, open_files
+from ..driving import CLIENT
+from .maildir_helpers import Box, child, chowned, open_files
 
 
 @pytest.fixture
@@ -101,16 +103,25 @@ def test_threads_race_and_one_wins(box: Box) -> None:
     assert held_by_nobody(box)
 
 
-def test_the_holder_can_be_seen(box: Box) -> None:
-    """I7: pid and session, always in as many octets, also after a longer one."""
-    for owner in ("session-17", "x" * 200, "s\xeb"):
-        lock = MaildirLock(box.octets_path, owner)
+@pytest.mark.parametrize("owner", ["17 192.0.2.1:4711 alice", "x" * 400, "s\xeb"])
+def test_the_holder_can_be_seen(box: Box, owner: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I7: pid, time and owner, always in as many octets, also after a longer one."""
+    monkeypatch.setattr(time, "time", lambda: 1700000000.9)
+    for who in ("y" * 500, owner):
+        lock = MaildirLock(box.octets_path, who)
         lock.acquire()
-        note = (box.path / os.fsdecode(LOCK_NAME)).read_bytes()
         lock.release()
-        assert len(note) == 64
-        assert note.endswith(b"\n")
-        assert note.split() == [b"%d" % os.getpid(), owner.encode("ascii", "replace")[: 62 - len(str(os.getpid()))]]
+    note = (box.path / os.fsdecode(LOCK_NAME)).read_bytes()
+    assert len(note) == 256
+    assert note.endswith(b"\n")
+    expected = b"%d 1700000000 %s" % (os.getpid(), owner.encode("ascii", "replace"))
+    assert note.rstrip() == expected[:255]
+
+
+def test_an_owner_is_three_words() -> None:
+    """I7: whatever a user is called."""
+    assert owner_note("alice@example.org", CLIENT) == "test 127.0.0.1:4711 alice@example.org"
+    assert owner_note("a b\n\xeb%", CLIENT) == "test 127.0.0.1:4711 a%20b%0A%C3%AB%25"
 
 
 def test_a_full_disk_does_not_refuse_the_lock(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,6 +188,32 @@ def test_a_lock_file_that_points_elsewhere_is_not_followed(box: Box) -> None:
     assert target.read_bytes() == b"precious"
 
 
+@pytest.mark.parametrize("kind", ["hard link", "directory"])
+def test_a_lock_file_that_is_something_else_as_well(box: Box, kind: str) -> None:
+    """H11: the note would be written over it."""
+    target = box.root / "precious"
+    target.write_bytes(b"precious")
+    if kind == "directory":
+        (box.path / os.fsdecode(LOCK_NAME)).mkdir()
+    else:
+        os.link(target, box.octets_path + b"/" + LOCK_NAME)
+    before = open_files()
+    with pytest.raises(OSError):  # noqa: PT011 - the kernel's word, or ours
+        MaildirLock(box.octets_path, "1").acquire()
+    assert target.read_bytes() == b"precious"
+    assert open_files() == before
+
+
+def test_what_root_makes_belongs_to_the_owner_of_the_maildir(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I7: or no server that is not root could lock it any more. What is there keeps its owner."""
+    given, status = chowned(monkeypatch), (box.path / "cur").stat()
+    for _ in range(2):
+        lock = MaildirLock(box.octets_path, "1")
+        lock.acquire()
+        lock.release()
+    assert given == [(os.fsdecode(LOCK_NAME), status.st_uid, status.st_gid)]
+
+
 def test_delivery_and_others_are_not_held_up(box: Box) -> None:
     """I8: the lock is on a file of ours alone."""
     lock = MaildirLock(box.octets_path, "1")
@@ -202,7 +239,7 @@ sys.stdin.read()
         assert process.stdout.readline() == "locked\n"
         assert not held_by_nobody(box)
         note = (box.path / os.fsdecode(LOCK_NAME)).read_text()
-        assert note.split() == [str(process.pid), "child"]
+        assert note.split()[::2] == [str(process.pid), "child"]
         process.kill()
         process.wait(20)
         assert held_by_nobody(box)

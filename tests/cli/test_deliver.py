@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from trio_pop3.backends.maildir import make_maildir
 from trio_pop3.cli import deliver as module
 from trio_pop3.cli import main
 from trio_pop3.cli.failure import Failure
@@ -71,10 +72,116 @@ def test_no_such_user(command: Command, directory: Path, name: str) -> None:
     assert held(directory) == []
 
 
-@pytest.mark.parametrize("words", [[], ["DIR"], ["DIR", "alice", "bob"], ["DIR", "alice", "--nonsense"]])
+@pytest.mark.parametrize("words", [["DIR", "alice", "bob"], ["DIR", "alice", "--nonsense"]])
 def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["deliver", *words]) == os.EX_USAGE
     assert capsys.readouterr().err.startswith("usage: trio-pop3")
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ([], "name a DIR"),
+        (["DIR", "alice", "--maildir", "/m/{user}"], "name a DIR"),
+        (["DIR"], "one recipient at a time"),
+        (["DIR", "alice", "-d", "alice"], "one recipient at a time"),
+        (["DIR", "-d", "alice", "-d", "bob"], "one recipient at a time"),
+        (["DIR", "-d", "alice", "--passwd-file", "u"], "DIR has its own"),
+        (["DIR", "alice", "-f", "a\nSubject: x"], "not an address"),
+        (["DIR", "alice", "-f", "<a>"], "not an address"),
+        (["--maildir", "/var/mail", "-d", "a@b"], "a path pattern holds"),
+        (["DIR", "alice", "--quota-bounce"], "--quota-bounce needs --quota"),
+        (["DIR", "alice", "--quota", "much"], "--quota is a number of octets"),
+    ],
+)
+def test_words_in_a_muddle(command: Command, directory: Path, words: list[str], why: str) -> None:
+    """One exit status cannot tell of several recipients; and nothing that a sender is called makes another header."""
+    outcome = command("deliver", *[directory if word == "DIR" else word for word in words], stdin=b"x\n")
+    assert outcome.status == os.EX_USAGE
+    assert why in outcome.err
+    assert held(directory) == []
+
+
+# --- as mail systems call it -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "stored"),
+    [
+        (["-d", "alice"], b"Delivered-To: alice\nx\n"),
+        (["alice", "-f", "bob@b.org"], b"Return-Path: <bob@b.org>\nx\n"),
+        (["-d", "alice", "-f", ""], b"Return-Path: <>\nDelivered-To: alice\nx\n"),
+        (["-d", "ALICE@x.org", "--local-part"], b"Delivered-To: ALICE@x.org\nx\n"),
+        (["-d", "alice+a@x", "--local-part", "--extension-separator", "+"], b"Delivered-To: alice+a@x\nx\n"),
+    ],
+)
+def test_envelope_and_recipient(command: Command, directory: Path, words: list[str], stored: bytes) -> None:
+    outcome = command("deliver", directory, *words, stdin=b"From bob Tue Nov 24 12:00:00 2026\nx\n")
+    assert outcome.status == os.EX_OK, outcome.err
+    assert held(directory) == [stored]
+
+
+def test_envelope_in_the_environment(command: Command, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("deliver", directory, "--environment")
+    assert command(*words, stdin=b"x\n").status == os.EX_USAGE
+    monkeypatch.setenv("RECIPIENT", "alice")
+    monkeypatch.setenv("SENDER", "")
+    assert command(*words, "-d", "alice", stdin=b"x\n").status == os.EX_USAGE
+    assert command(*words, stdin=b"x\n").status == os.EX_OK
+    assert held(directory) == [b"Return-Path: <>\nDelivered-To: alice\nx\n"]
+
+
+@pytest.mark.parametrize("address", ["alice@x.org", "alice+a", "carol", "not an address", "", "../alice"])
+def test_an_address_nobody_has(command: Command, directory: Path, address: str) -> None:
+    """What goes back to a stranger does not tell where our mail is."""
+    outcome = command("deliver", directory, "-d", address, stdin=b"x\n")
+    assert outcome.status == os.EX_NOUSER
+    assert str(directory) not in outcome.err
+    assert held(directory) == []
+
+
+def test_the_other_layout(command: Command, tmp_path: Path) -> None:
+    """--maildir with users that are listed; and without: who has no Maildir is not sent back, it may not be mounted."""
+    make_maildir(tmp_path / "x.org" / "alice")
+    users = tmp_path / "users"
+    users.write_text("alice@x.org:{PLAIN}secret\ncarol@x.org:{PLAIN}secret\n")
+    pattern = f"{tmp_path}/{{domain}}/{{local}}"
+    free = ("deliver", "--maildir", pattern, "-d")
+    listed = (*free[:-1], "--passwd-file", users, "-d")
+    statuses = {
+        (listed, "alice@X.org"): os.EX_OK,
+        (listed, "bob@x.org"): os.EX_NOUSER,
+        (listed, "carol@x.org"): os.EX_TEMPFAIL,
+        (free, "Alice@x.org"): os.EX_OK,
+        (free, "bob@x.org"): os.EX_TEMPFAIL,
+        (free, "../x@x.org"): os.EX_NOUSER,
+        (free[:-1], "alice@x.org"): os.EX_OK,
+        (free[:-1], "bob@x.org"): os.EX_TEMPFAIL,
+        (free[:-1], "../x@x.org"): os.EX_NOUSER,
+        (listed[:-1], "bob@x.org"): os.EX_NOUSER,
+    }
+    for (words, address), status in statuses.items():
+        assert command(*words, address, stdin=b"x\n").status == status, address
+    stored = [path.read_bytes() for path in (tmp_path / "x.org" / "alice" / "new").iterdir()]
+    assert sorted(stored) == [
+        b"Delivered-To: Alice@x.org\nx\n", b"Delivered-To: alice@X.org\nx\n", b"x\n"
+    ]  # fmt: skip
+
+
+def test_a_full_mailbox(command: Command, directory: Path) -> None:
+    """Not sent back, unless that is wanted."""
+    assert command("deliver", directory, "alice", "--quota", "1K", stdin=b"x" * 1024).status == os.EX_OK
+    for words, status in ((), os.EX_TEMPFAIL), (("--quota-bounce",), os.EX_NOPERM):
+        outcome = command("deliver", directory, "-d", "alice", "--quota", "1K", *words, stdin=b"x")
+        assert outcome.status == status
+        assert len(held(directory)) == 1
+
+
+def test_an_empty_users_file_sends_nothing_back(command: Command, directory: Path) -> None:
+    """P1: it is what one looks like that is being written."""
+    (directory / "users").write_text("")
+    for words in (["alice"], ["-d", "alice"]):
+        assert command("deliver", directory, *words, stdin=b"x\n").status == os.EX_TEMPFAIL
 
 
 def test_help_is_no_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,3 +80,14 @@ def test_what_is_printed_is_short_and_what_is_kept_is_not() -> None:
     violation = Violation("long", transcript)
     assert "# ... 970 lines ..." in str(violation)
     assert str(violation.transcript).count("S: x") == 1000
+
+
+def test_octets_that_go_on_and_on_are_clipped_when_secrets_are_concealed() -> None:
+    """P5: of a secret that was cut, nobody can find what is left."""
+    secret = b"'correct \" horse" * 20
+    machine = Machine()
+    machine.transcript.hide = {secret: "password"}
+    with pytest.raises(Violation) as caught:
+        machine.step(Mismatch(f"{b'PASS ' + secret!r} and {b'y' * 300!r} differ, {b'z' * 3!r} does not"))
+    assert "horse" not in str(caught.value)
+    assert caught.value.message == f"b'PASS \\{{password}}' and b'{'y' * 100}...' differ, b'zzz' does not"

@@ -193,3 +193,21 @@ def test_the_line_of_an_error_is_cut() -> None:
     with pytest.raises(ValueError, match="is none of") as caught:
         Transcript.parse("y" * 10_000)
     assert len(str(caught.value)) < 200
+
+
+def test_whose_mail_it_is() -> None:
+    """Of two users, one line could be either's; a name that cannot stand there is left out."""
+    transcript = Transcript()
+    transcript.add("D", b"one\n", user="alice")
+    transcript.add("D", b"two", user="not one word")
+    transcript.add("D", b"", user="bob")
+    assert str(transcript) == "D alice: one\\n\nD: two\nD bob:\n"
+    again = Transcript.parse(str(transcript))
+    assert [(entry.user, entry.data) for entry in again.entries] == [("alice", b"one\n"), ("", b"two"), ("bob", b"")]
+
+
+def test_a_secret_with_quotes_is_concealed() -> None:
+    """P5: `repr` escapes a quote, or does not, by what else is in the octets."""
+    transcript = Transcript(hide={b"it's": "password"})
+    for octets in (b"PASS it's", b"PASS it's \"", b"it's"):
+        assert "it" not in transcript.conceal(f"{octets!r} is wrong")

@@ -217,6 +217,19 @@ class PasswdFile:
         """Whether there is such a user, as of the last time the file was read."""
         return user in self._known.users
 
+    def look_up(self, user: str) -> bool:
+        """Whether there is such a user now, for whoever has mail for somebody. Blocking: it reads what has changed.
+
+        Raises TemporaryFailure if there is none in a file that is empty, cannot be read, or is being written: nobody's
+        mail is to be sent back over that.
+        """
+        self._refresh()
+        if self.knows(user):
+            return True
+        if not self._known.users or self._complaint or self._seen is None or self._seen != self._version:
+            raise TemporaryFailure(f"no user {user} in {self._path}, and the file is not to be trusted now")
+        return False
+
     @property
     def login_methods(self) -> frozenset[str]:
         """What the users' secrets allowed when the file was last read, as in `LoginMethods`. Logins read it."""

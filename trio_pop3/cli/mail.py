@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import get_args
 
 from ..backend import Authenticator, Backend
 from ..backends.maildir import MaildirBackend, MaildirOptions
+from ..backends.maildir.identity import IdentityError
+from ..backends.maildir.journal import Journal
+from ..backends.maildir.retention import Days, Deletion
 from . import views
 from .failure import Failure, reason
 
@@ -17,6 +21,10 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "--maildir", metavar="PATTERN", help="where a user's Maildir is, with {user}, {local} and {domain}"
     )
     group.add_argument(
+        "--lock-wait", type=float, metavar="SECONDS", default=0.0,
+        help="for a maildrop that another session has open, up to 120 (default: refuse at once)",
+    )  # fmt: skip
+    group.add_argument(
         "--follow-symlinks", action="store_true",
         help="on the way to a Maildir, follow links that others than root and the user of the server have made",
     )  # fmt: skip
@@ -24,17 +32,48 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "--as-owner", action="store_true", help="as root: work on each Maildir as the user and group that own it"
     )
     views.add_to(parser)
+    leaving = parser.add_argument_group("mail that is deleted")
+    leaving.add_argument(
+        "--deletion", choices=get_args(Deletion), default="unlink",
+        help="what DELE and QUIT do: remove the file (default); move it to the trash folder; give it the flag T, which "
+        "IMAP servers take for deleted; or hide it from POP3 only",
+    )  # fmt: skip
+    leaving.add_argument("--trash", metavar="NAME", default=".Trash", help="the Maildir++ folder (default: .Trash)")
+    leaving.add_argument("--trash-days", type=int, metavar="N", help="after which trash is emptied (default: never)")
+    leaving.add_argument("--journal", metavar="FILE", help="gets a line for each message before it is removed")
+    leaving.add_argument(
+        "--expire", type=_days, metavar="DAYS",
+        help="treat messages as deleted so many days after they were first retrieved, 0 is at once; or `never`. "
+        "Announced in CAPA (default: nothing is removed and nothing announced)",
+    )  # fmt: skip
+
+
+def _days(word: str) -> Days:
+    return "never" if word == "never" else int(word)
 
 
 def backend(arguments: argparse.Namespace, pattern: str, users: Authenticator) -> Backend:
     """Maildirs found by a pattern. Raises Failure for a pattern that is none, and for values that make no sense."""
     try:
+        if arguments.journal is not None:
+            Journal(arguments.journal).check()
         return views.over(arguments, MaildirBackend(pattern, users, **_options(arguments)))
     except ValueError as failure:
         raise Failure(str(failure), 2) from None
-    except OSError as failure:
+    except IdentityError as failure:
         raise Failure(f"--as-owner: {reason(failure)}") from None
+    except OSError as failure:
+        raise Failure(f"cannot write the journal {arguments.journal}: {reason(failure)}") from None
 
 
 def _options(arguments: argparse.Namespace) -> MaildirOptions:
-    return {"follow_symlinks": arguments.follow_symlinks, "as_owner": arguments.as_owner}
+    return {
+        "follow_symlinks": arguments.follow_symlinks,
+        "as_owner": arguments.as_owner,
+        "lock_wait": arguments.lock_wait,
+        "deletion": arguments.deletion,
+        "trash": arguments.trash,
+        "trash_days": arguments.trash_days,
+        "journal": arguments.journal,
+        "expire": arguments.expire,
+    }

@@ -8,15 +8,17 @@ import os
 import resource
 import signal
 import threading
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import trio
 
 from ..backend import Backend, login_methods
-from ..server import Options, Pop3Listener, Tls, TlsError, make_options, serve
+from ..server import Options, Pop3Listener, Tls, TlsError, make_options, serve, serve_lmtp
 from ..server.listeners import close_all
 from . import directory as layout
-from . import logins, mail, network
+from . import lmtp, logins, mail, network
 from .failure import Failure, complain, say
 
 logger = logging.getLogger("trio_pop3.cli")
@@ -41,6 +43,7 @@ def add_to(commands: Any) -> None:
     mail.add_to(parser)
     network.add_to(parser)
     logins.add_to(parser)
+    lmtp.add_to(parser)
     limits = parser.add_argument_group("limits")
     limits.add_argument("--max-connections", type=int, metavar="N", help="served at a time (default: as files allow)")
     limits.add_argument(
@@ -60,14 +63,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal says to stop."""
     if (arguments.directory is None) == (arguments.maildir is None) or (arguments.directory and arguments.passwd_file):
         raise Failure("name a DIR to serve, or --maildir and a way to log in, such as --passwd-file", 2)
-    options = _options(arguments)
+    options, lmtp_options = _options(arguments), lmtp.options(arguments)
     logging.basicConfig(level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
     for library in ("httpx2", "httpcore2"):
         # Their logs show whole URLs and headers, and with them what belongs to nobody else.
         logging.getLogger(library).setLevel(logging.WARNING)
     _raise_file_limit()
     try:
-        trio.run(_serve, arguments, options)
+        trio.run(_serve, arguments, options, lmtp_options)
     except* Failure as group:
         raise _first(group) from None
     return 0
@@ -104,28 +107,34 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _serve(arguments: argparse.Namespace, options: dict[str, Any]) -> None:
+async def _serve(arguments: argparse.Namespace, options: dict[str, Any], lmtp_options: dict[str, Any]) -> None:
     # Listeners first: a directory that is made for nothing would hide its password.
     listeners = await network.listen(network.addresses(arguments))
+    mail_in: list[Pop3Listener] = []
     try:
-        backend, introduction = _prepare(arguments, listeners)
+        mail_in = await lmtp.listen(arguments)
+        backend, introduction = _prepare(arguments, listeners, mail_in)
         _warn_of_cleartext(listeners, options)
-        await _run_until_stopped(backend, listeners, options, introduction)
+        shutdown = trio.Event()
+        servers = [partial(serve, backend, listen=listeners, shutdown=shutdown, **options)]
+        if mail_in:
+            target = lmtp.target(arguments, *_places(arguments))
+            servers.append(partial(serve_lmtp, target, listen=mail_in, shutdown=shutdown, **lmtp_options))
+        await _run_until_stopped(servers, shutdown, options["tls"], introduction)
     finally:
-        await close_all(listeners)
+        await close_all(listeners + mail_in)
 
 
 async def _run_until_stopped(
-    backend: Backend, listeners: list[Pop3Listener], options: dict[str, Any], introduction: str
+    servers: Sequence[Callable[[], Awaitable[None]]], shutdown: trio.Event, tls: Tls | None, introduction: str
 ) -> None:
-    shutdown = trio.Event()
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
 
             async def obey_signals() -> None:
                 async for number in signals:
                     if number == signal.SIGHUP:
-                        reload(options["tls"])
+                        reload(tls)
                         continue
                     if shutdown.is_set():
                         nursery.cancel_scope.cancel()
@@ -135,7 +144,9 @@ async def _run_until_stopped(
             nursery.start_soon(obey_signals)
             # Only now is it true that Ctrl-C stops.
             say(introduction)
-            await serve(backend, listen=listeners, shutdown=shutdown, **options)
+            async with trio.open_nursery() as serving:
+                for server in servers:
+                    serving.start_soon(server)
             nursery.cancel_scope.cancel()
 
 
@@ -163,15 +174,23 @@ def reload(tls: Tls | None) -> None:
         logger.info("certificates loaded again")
 
 
-def _prepare(arguments: argparse.Namespace, listeners: list[Pop3Listener]) -> tuple[Backend, str]:
+def _places(arguments: argparse.Namespace) -> tuple[str, str | None]:
+    """The pattern of the Maildirs, and the users file."""
+    directory: str | None = arguments.directory
+    if directory is None:
+        return arguments.maildir, arguments.passwd_file
+    return layout.mail_pattern(os.path.abspath(directory)), layout.users_path(directory)
+
+
+def _prepare(
+    arguments: argparse.Namespace, listeners: list[Pop3Listener], mail_in: list[Pop3Listener]
+) -> tuple[Backend, str]:
     """The backend, and what to tell the person who started us."""
     directory: str | None = arguments.directory
-    pattern, passwd_file = arguments.maildir, arguments.passwd_file
-    if directory is not None:
-        pattern, passwd_file = layout.mail_pattern(os.path.abspath(directory)), layout.users_path(directory)
-        if layout.is_new(directory):
-            # Said before the directory is in its place: none is left whose password nobody has seen.
-            layout.make(directory, lambda password: say(_introduce(directory, password, listeners)))
+    pattern, passwd_file = _places(arguments)
+    if directory is not None and layout.is_new(directory):
+        # Said before the directory is in its place: none is left whose password nobody has seen.
+        layout.make(directory, lambda password: say(_introduce(directory, password, listeners)))
     users = logins.authenticator(arguments, passwd_file)
     backend = mail.backend(arguments, os.path.abspath(pattern), users)
     if arguments.apop and "APOP" not in login_methods(backend):
@@ -179,6 +198,8 @@ def _prepare(arguments: argparse.Namespace, listeners: list[Pop3Listener]) -> tu
     addresses = ", ".join(str(listener) for listener in listeners)
     count = logins.known_users(users)
     who = "" if count is None else f"{count} user{'s' * (count != 1)} of "
+    if mail_in:
+        addresses += "; LMTP at " + ", ".join(str(listener) for listener in mail_in)
     return backend, f"Serving {who}{directory or arguments.maildir} on {addresses}. Ctrl-C stops."
 
 

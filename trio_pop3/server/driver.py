@@ -38,6 +38,7 @@ from ..sansio import (
 )
 from ..session import Session
 from .containment import concerns_others
+from .farewell import let_client_read
 from .options import Options
 from .peers import Place
 from .tls import HandshakeFailed
@@ -54,9 +55,8 @@ _STEPS_AT_ONCE: Final = 64
 _STEPS_OF_A_BODY: Final = 16
 # Seconds by which a deadline may come early; less if the whole time is short.
 _DEADLINE_PRECISION: Final = 1.0
-# For the last reply, and for a client to see it before its unread input would turn our close into a reset.
+# For the last reply.
 _FAREWELL_SECONDS: Final = 5.0
-_FAREWELL_OCTETS: Final = 256 * 1024
 
 _LOGGED_OUT: Final = (State.AUTHORIZATION, State.USER_GIVEN)
 _TO_ANSWER: Final = (Command, BadCommand)
@@ -175,7 +175,7 @@ class Driver:
         if self._secure is not None:
             await close_tls(self._secure)
         elif self._linger and isinstance(self._transport, trio.abc.HalfCloseableStream):
-            await self._let_client_read(self._transport)
+            await let_client_read(self._transport, self._stream)
 
     async def _serve(self) -> str:
         """The dialogue; returns why it ended."""
@@ -331,17 +331,6 @@ class Driver:
             with trio.move_on_after(_FAREWELL_SECONDS):
                 await self._flush()
             self._phase = Phase.WORK
-
-    async def _let_client_read(self, transport: trio.abc.HalfCloseableStream) -> None:
-        """Closing a socket with unread input resets it, and the reset can overtake our last reply."""
-        with trio.move_on_after(_FAREWELL_SECONDS):
-            try:
-                await transport.send_eof()
-                taken = 0
-                while taken < _FAREWELL_OCTETS and (data := await self._stream.receive_some(_RECEIVE_OCTETS)):
-                    taken += len(data)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                pass
 
     async def _shielded(self, work: Callable[[], Awaitable[None]]) -> None:
         with trio.fail_after(self._options.commit_timeout, shield=True):

@@ -15,6 +15,7 @@ import trio
 
 _TCP: Final = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
 _FD: Final = re.compile(r"fd:(?P<fd>[0-9]{1,9})")
+_OPTION: Final = re.compile(r"tls|proxy|mode=[0-7]{3,4}")
 # What fits into the kernel's address of a UNIX socket, and Linux wants a zero octet behind it: unix(7).
 _UNIX_PATH_OCTETS: Final = 107
 # The first inherited descriptor of systemd's socket activation.
@@ -86,7 +87,8 @@ class Pop3Listener(trio.abc.Listener[trio.SocketStream]):
 async def open_listeners(addresses: Iterable[str], *, backlog: int | None = None) -> list[Pop3Listener]:
     """Listening sockets for addresses, all of them or none.
 
-    Behind an address may stand `,tls` (connections begin with TLS) and `,proxy` (with a header of the PROXY protocol).
+    Behind an address may stand `,tls` (connections begin with TLS) and `,proxy` (with a header of the PROXY protocol),
+    behind `unix:PATH` also `,mode=660`, the octal permissions of the socket: who may write to it may connect.
     An address is `HOST:PORT` (an empty HOST or `*` is every address, IPv4 and IPv6, with one port for both, port 0
     too), `[IPV6]:PORT`, `unix:PATH`, `fd:N` for an inherited listening socket, or `systemd` for all that systemd
     passed on.
@@ -112,7 +114,10 @@ async def close_all(listeners: Iterable[Pop3Listener | trio.SocketListener]) -> 
 
 async def _open(specification: str, backlog: int | None) -> list[Pop3Listener]:
     address, options = split_options(specification)
-    listeners = await _open_address(address, backlog)
+    modes = [int(option.removeprefix("mode="), 8) for option in options if option.startswith("mode=")]
+    if modes and not (address.startswith("unix:") and len(modes) == 1):
+        raise ValueError(f"one mode, and of a UNIX socket only: {specification!r}")
+    listeners = await _open_address(address, backlog, modes[0] if modes else None)
     for listener in listeners:
         listener.tls, listener.proxy = "tls" in options, "proxy" in options
     return listeners
@@ -121,15 +126,15 @@ async def _open(specification: str, backlog: int | None) -> list[Pop3Listener]:
 def split_options(specification: str) -> tuple[str, set[str]]:
     """An address, and what stands behind it."""
     options: set[str] = set()
-    while (option := specification.rpartition(",")[2]) in ("tls", "proxy") and option != specification:
+    while _OPTION.fullmatch(option := specification.rpartition(",")[2]) and option != specification:
         options.add(option)
         specification = specification.rpartition(",")[0]
     return specification, options
 
 
-async def _open_address(address: str, backlog: int | None) -> list[Pop3Listener]:
+async def _open_address(address: str, backlog: int | None, mode: int | None) -> list[Pop3Listener]:
     if address.startswith("unix:"):
-        return [_open_unix(address.removeprefix("unix:"), backlog)]
+        return [_open_unix(address.removeprefix("unix:"), backlog, mode)]
     if address == "systemd":
         return [_inherit(fd) for fd in _systemd_descriptors()]
     if match := _FD.fullmatch(address):
@@ -164,7 +169,7 @@ async def open_tcp(host: str | None, port: int, *, backlog: int | None = None) -
     raise OSError(errno.EADDRINUSE, "no port is free in every address family")
 
 
-def _open_unix(path: str, backlog: int | None) -> Pop3Listener:
+def _open_unix(path: str, backlog: int | None, mode: int | None) -> Pop3Listener:
     if not path:
         raise ValueError("unix: needs a path")
     if len(os.fsencode(path)) > _UNIX_PATH_OCTETS:
@@ -173,6 +178,8 @@ def _open_unix(path: str, backlog: int | None) -> Pop3Listener:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(path)
+        if mode is not None:
+            os.chmod(path, mode)  # nobody can connect before it listens
         sock.listen(backlog or socket.SOMAXCONN)
         return Pop3Listener(trio.SocketListener(trio.socket.from_stdlib_socket(sock)), unlink=path)
     except BaseException:

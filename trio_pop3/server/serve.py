@@ -17,6 +17,7 @@ from ..languages import Language
 from ..rules import DEFAULT_MECHANISMS, Headers, Rules
 from ..sansio import Pop3Connection, Profile, Role
 from ..sasl import MECHANISMS, Mechanism
+from .accepting import accept_until
 from .containment import contained, plain_interrupt
 from .driver import TOO_MANY, Driver, fresh_timestamp
 from .gate import LoginGate
@@ -306,34 +307,16 @@ async def serve(
         if tls is None and any(listener.tls for listener in listeners):
             raise ValueError("a listener that begins with TLS needs tls, a certificate and its key")
         with plain_interrupt():
-            await _serve(server, options, listeners, trio.Event() if shutdown is None else shutdown, task_status)
+            await accept_until(
+                trio.Event() if shutdown is None else shutdown,
+                server,
+                listeners,
+                task_status,
+                drain_timeout=options.drain_timeout,
+                beside=[] if options.tls is None else [partial(_watch, options.tls, options.tls_check_interval)],
+            )
     finally:
         await close_all(listeners)
-
-
-async def _serve(
-    server: Server,
-    options: Options,
-    listeners: list[Pop3Listener],
-    shutdown: trio.Event,
-    task_status: trio.TaskStatus[list[Pop3Listener]],
-) -> None:
-    """Accept until `shutdown`, in a nursery inside that of the connections, so that one can end before the other."""
-    async with trio.open_nursery() as connections:
-        async with trio.open_nursery() as accepting:
-            for listener in listeners:
-                listener.places = server.places
-                handle = partial(server.handle, listener)
-                await accepting.start(partial(trio.serve_listeners, handle, [listener], handler_nursery=connections))
-            if options.tls is not None:
-                accepting.start_soon(_watch, options.tls, options.tls_check_interval)
-            logger.info("listening on %s", ", ".join(str(listener) for listener in listeners))
-            task_status.started(listeners)
-            await shutdown.wait()
-            accepting.cancel_scope.cancel()
-        logger.info("shutting down, %d connections open", len(connections.child_tasks))
-        server.drain()
-        connections.cancel_scope.deadline = trio.current_time() + options.drain_timeout
 
 
 async def _watch(tls: Tls, interval: float) -> None:

@@ -23,8 +23,8 @@ def memory_bench() -> Bench:
     return Bench(backend=combine(memory, store), deliver=memory.deliver, failing_commit=store.failing)
 
 
-def maildir_bench() -> Bench:
-    """A `MaildirStore` on Maildirs in a temporary directory, which is removed in the end."""
+def maildir_bench(**options: Any) -> Bench:
+    """A `MaildirStore` on Maildirs in a temporary directory, which is removed in the end. Options are the store's."""
     directory = Path(tempfile.mkdtemp(prefix="trio-pop3-bench-"))
     for user in TWO_USERS:
         for part in ("cur", "new", "tmp"):
@@ -40,7 +40,7 @@ def maildir_bench() -> Bench:
         (directory / user / "new" / f"{number:010d}.bench").write_bytes(message)
 
     def reopen() -> Backend:
-        return combine(users, MaildirStore(str(directory / "{user}")))
+        return combine(users, MaildirStore(str(directory / "{user}"), **options))
 
     return Bench(
         backend=reopen(), deliver=deliver, reopen=reopen, close=lambda: shutil.rmtree(directory, ignore_errors=True)

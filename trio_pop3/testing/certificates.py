@@ -83,6 +83,26 @@ class Certificates:
         return ServerCertificate(context, hashlib.sha256(own).digest())
 
 
+class Certified:
+    """What a client needs to trust the test servers of this process."""
+
+    @property
+    def client_context(self) -> ssl.SSLContext:
+        """A new context for a client, that trusts the server's authority and nobody else.
+
+        Certificates are for 127.0.0.1, ::1 and localhost. Raises RuntimeError if trustme is not installed.
+        """
+        return certificates().client_context()
+
+    @property
+    def ca_file(self) -> str:
+        """The path of the authority's certificate in PEM, for clients that are programs.
+
+        It is there as long as this process. Raises RuntimeError if trustme is not installed.
+        """
+        return certificates().ca_file
+
+
 def certificates() -> Certificates:
     """Those of this process, made with the first call. Raises RuntimeError if trustme is not installed."""
     if not tls_available():

@@ -24,6 +24,8 @@ class Dialect:
     keeps_user: bool | None = None  # USER is still good after another command, so that PASS may follow
     more_in_listings: bool = True  # words behind the size of LIST and the total of STAT (RFC 1939 section 5)
     may_close: bool = True  # a line that is refused may be the last
+    shared_uids: bool = True  # messages with the same octets may share a unique-id (RFC 1939 section 7)
+    bare_end: bool = True  # sizes may leave out a CRLF at the end that is added when the message is sent
     longer_lines: bool | None = None  # a command line of more than `most_octets`, its CRLF included
     most_octets: int = 255
     verbs: frozenset[str] = _MINIMAL_VERBS
@@ -51,6 +53,8 @@ DEFAULT: Final = Dialect(
     keeps_user=False,
     more_in_listings=False,
     may_close=False,
+    shared_uids=False,
+    bare_end=False,
     longer_lines=False,
     most_octets=512,
     verbs=_MINIMAL_VERBS | _MORE_VERBS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -11,6 +12,10 @@ from trio_pop3.sansio import ProtocolError
 
 from .transcript import Transcript
 
+# Octets as `repr` shows them, and one of them.
+_QUOTED: Final = re.compile(r"""b'(?:[^'\\]|\\.)*'|b"(?:[^"\\]|\\.)*\"""")
+_UNIT: Final = re.compile(r"\\\{[a-z]+\}|\\x..|\\.|[^\\]")
+_MOST_QUOTED: Final = 100
 P = ParamSpec("P")
 _M = TypeVar("_M", bound="Judged")
 
@@ -34,6 +39,19 @@ def must(condition: bool, message: str) -> None:
         raise Mismatch(message)
 
 
+def clipped(text: str) -> str:
+    """A sentence in which octets are quoted, without the end of those that go on and on.
+
+    To be done when secrets are concealed: what is left of one that was cut is found by nobody.
+    """
+    return _QUOTED.sub(_clipped, text)
+
+
+def _clipped(match: re.Match[str]) -> str:
+    units = _UNIT.findall(match[0][2:-1])
+    return match[0] if len(units) <= _MOST_QUOTED else f"{match[0][:2]}{''.join(units[:_MOST_QUOTED])}...{match[0][-1]}"
+
+
 class Judged:
     """A machine with a transcript; `judging` puts it into what is raised."""
 
@@ -51,7 +69,7 @@ class Judged:
             raise
         except (AssertionError, ProtocolError) as failure:
             self.failed = True
-            raise Violation(self.transcript.conceal(str(failure)), self.transcript) from None
+            raise Violation(clipped(self.transcript.conceal(str(failure))), self.transcript) from None
 
 
 def judged(method: Callable[Concatenate[_M, P], None]) -> Callable[Concatenate[_M, P], None]:

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from .dialect import DEFAULT, Dialect
 from .judge import Mismatch, must
 from .talk import Reply
+from .transcript import octets
 
 # How many words may stand behind a verb, and whether its +OK is followed by a body then.
 _WORDS: Final[Mapping[str, tuple[int, int]]] = MappingProxyType(
@@ -47,6 +48,11 @@ class Message:
 
     octets: bytes  # canonical
     uid: bytes | None = None
+    size: int = -1  # as it is announced
+
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            self.size = len(self.octets)
 
     @property
     def lines(self) -> tuple[bytes, ...]:
@@ -66,6 +72,7 @@ class ModelMaildrop:
     doubtful: list[Message] = field(default_factory=list)  # marked at a QUIT that was answered -ERR
     holder: ModelSession | None = None
     uids: dict[bytes, Message] = field(default_factory=dict)
+    shared_uids: bool = False  # whether messages with the same octets may share one
 
     def deliver(self, message: bytes) -> None:
         """Add a message at the end."""
@@ -74,10 +81,11 @@ class ModelMaildrop:
     def learn(self, message: Message, uid: bytes) -> None:
         """The server calls a message so. Raises Mismatch if it must not (RFC 1939 section 7)."""
         if not _UID.fullmatch(uid):
-            raise Mismatch(f"a unique-id is 1 to 70 octets in 0x21-0x7E, not {uid[:100]!r}")
+            raise Mismatch(f"a unique-id is 1 to 70 octets in 0x21-0x7E, not {uid!r}")
         if message.uid is not None and message.uid != uid:
             raise Mismatch(f"the message that was {message.uid!r} has another unique-id now: {uid!r}")
-        if self.uids.setdefault(uid, message) is not message:
+        other = self.uids.setdefault(uid, message)
+        if other is not message and not (self.shared_uids and other.octets == message.octets):
             raise Mismatch(f"the unique-id {uid!r} belongs, or belonged, to another message")
         message.uid = uid
 
@@ -109,7 +117,7 @@ class Expected(NamedTuple):
 
     def _same(self, what: str, got: bytes, expected: bytes) -> None:
         same = got == expected or (self.more and got.startswith(expected + b" "))
-        must(same, f"{what} is {got[:200]!r}, it must be {expected[:200]!r}")
+        must(same, f"{what} is {got!r}, it must be {expected!r}")
 
 
 class _Parsed(NamedTuple):
@@ -327,7 +335,7 @@ class ModelSession:
     def _opens(self, user: str, password: bytes) -> bool:
         """Whether these credentials open a maildrop now."""
         known = self.passwords.get(user)
-        return known is not None and known.encode() == password and self.store[user].holder is None
+        return known is not None and octets(known) == password and self.store[user].holder is None
 
     def _enter(self, user: str) -> None:
         self.state = "transaction"
@@ -373,12 +381,12 @@ class ModelSession:
         return {n: message for n, message in enumerate(self.snapshot, 1) if n not in self.marks}
 
     def _stat(self) -> Expected:
-        octets = sum(len(message.octets) for message in self.left.values())
+        octets = sum(message.size for message in self.left.values())
         return self._text(f"{len(self.left)} {octets}".encode())
 
     def _list(self, word: bytes | None = None) -> Expected:
         def line(number: int) -> bytes:
-            return f"{number} {len(self.snapshot[number - 1].octets)}".encode()
+            return f"{number} {self.snapshot[number - 1].size}".encode()
 
         if word is None:
             return self._listing(map(line, self.left))

@@ -18,7 +18,7 @@ def replay(
     text: str,
     dial: Callable[[], Wire],
     *,
-    deliver: Callable[[bytes], object] | None = None,
+    deliver: Callable[..., object] | None = None,
     values: Mapping[str, bytes] = NOTHING,
 ) -> Transcript:
     r"""Say what the client says in a transcript, and compare what the server answers; returns what was said.
@@ -28,7 +28,8 @@ def replay(
     Args:
         text: what a `Transcript` prints, or somebody wrote.
         dial: makes a connection; called for each that the transcript has.
-        deliver: puts a message into the maildrop, for `D:` lines. Without it the messages must be there.
+        deliver: puts a message into the maildrop: `deliver(octets)` for `D:` lines, `deliver(user, octets)` for those
+            that say whose. Without it the messages must be there.
         values: what stands for each `\{name}`.
 
     Raises ValueError if the text is no transcript, and Violation, an AssertionError with what was said so far, at the
@@ -42,9 +43,9 @@ def replay(
         with judge.judging():
             for turn in written.turns():
                 if turn.who == "D":
-                    judge.transcript.add("D", turn.data)
+                    judge.transcript.add("D", turn.data, user=turn.user)
                     if deliver is not None:
-                        deliver(turn.data)
+                        deliver(*([turn.user] if turn.user else []), turn.data)
                     continue
                 if turn.number not in talks:
                     talks[turn.number] = _Replayed(dial(), judge.transcript, turn.number)

@@ -26,6 +26,9 @@ class Failure:
     message: str
     transcript: Transcript
 
+    def __str__(self) -> str:
+        return f"{self.message}\n\n{self.transcript.shortened()}"
+
 
 def run_machine(
     machine: type[JudgedMachine],

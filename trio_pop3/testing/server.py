@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
@@ -14,11 +13,11 @@ import trio
 
 from trio_pop3 import Backend, Rules
 
-from .certificates import certificates
+from .certificates import Certified
 from .faults import Fault
 from .portal import Portal
 from .script import Struck
-from .serving import HOST, PATIENCE_SECONDS, MakeBackend, StoredMessage, TrioPop3Server, open_pop3_server
+from .serving import HOST, PATIENCE_SECONDS, MakeBackend, StoredMessage, TrioPop3Server, open_pop3_server, rules_of
 from .transcript import Transcript
 
 T = TypeVar("T")
@@ -26,7 +25,7 @@ T = TypeVar("T")
 _NOT_RUNNING: Final = "the server is not running: use it in a `with` block, or use the pop3_server fixture"
 
 
-class Pop3TestServer(AbstractContextManager["Pop3TestServer"]):
+class Pop3TestServer(Certified, AbstractContextManager["Pop3TestServer"]):
     """A POP3 server in this process, for tests that know nothing of trio.
 
         with Pop3TestServer() as server:
@@ -51,7 +50,7 @@ class Pop3TestServer(AbstractContextManager["Pop3TestServer"]):
     """
 
     def __init__(self, backend: MakeBackend | None = None, *, host: str = HOST, **rules: Any) -> None:
-        Rules(**rules)  # so that a wrong option is an error here
+        rules_of(rules)  # so that a wrong option is an error here
         self._backend: Final = backend
         self._options: Final = rules
         self._host: Final = host
@@ -157,22 +156,6 @@ class Pop3TestServer(AbstractContextManager["Pop3TestServer"]):
     def tls_port(self) -> int:
         """The port where connections begin with TLS. Raises RuntimeError if trustme is not installed."""
         return self._do(lambda: self._server.tls_port)
-
-    @property
-    def client_context(self) -> ssl.SSLContext:
-        """A new context for a client, that trusts the server's authority and nobody else.
-
-        Certificates are for 127.0.0.1, ::1 and localhost. Raises RuntimeError if trustme is not installed.
-        """
-        return certificates().client_context()
-
-    @property
-    def ca_file(self) -> str:
-        """The path of the authority's certificate in PEM, for clients that are programs.
-
-        It is there as long as this process. Raises RuntimeError if trustme is not installed.
-        """
-        return certificates().ca_file
 
     # --- mail ------------------------------------------------------------------------------------------------------
 
@@ -282,9 +265,15 @@ def outside(function: Callable[[], T]) -> T:
 
     A test that is on trio itself may use the server, too. Its loop stands still meanwhile.
     """
-    try:
-        trio.lowlevel.current_trio_token()
-    except RuntimeError:
+    if not _on_trio():
         return function()
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(function).result()
+
+
+def _on_trio() -> bool:
+    try:
+        trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        return False
+    return True

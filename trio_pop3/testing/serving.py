@@ -6,7 +6,7 @@ import inspect
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from email.message import Message
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -17,7 +17,7 @@ from trio_pop3 import Backend, ClientInfo, MaildropInUse, MemoryBackend, Profile
 from trio_pop3.sansio import octets_of
 
 from .bench import Bench
-from .certificates import certificates, tls_available
+from .certificates import Certified, certificates, tls_available
 from .conversation import Conversation, shielded
 from .dialogue import Dialogue
 from .faults import Fault
@@ -71,7 +71,7 @@ class Logins:
         self._times[user] = trio.current_time()
 
 
-class TrioPop3Server:
+class TrioPop3Server(Certified):
     """A POP3 server for tests, in the loop of the test. Made by `open_pop3_server`; use it in that loop only.
 
     `Pop3TestServer` is the same for synchronous tests, and says what each attribute is.
@@ -134,10 +134,11 @@ class TrioPop3Server:
 
     def configure(self, **rules: Any) -> None:
         """Change options for connections made from now on, until the next reset. Their names are those of `Rules`."""
+        known(rules)
         self.rules = replace(self.rules, **rules)
 
     def _rules_of(self, **rules: Any) -> Rules:
-        return Rules(**{"stls": tls_available(), **self._options, **rules})
+        return rules_of({"stls": tls_available(), **self._options, **rules})
 
     # --- connections -----------------------------------------------------------------------------------------------
 
@@ -378,6 +379,19 @@ async def open_pop3_server(
     if failed is not None:
         raise failed
     server.check()
+
+
+def rules_of(options: Mapping[str, Any]) -> Rules:
+    """The rules with these options. Raises TypeError for one that there is not, ValueError for one out of range."""
+    known(options)
+    return Rules(**options)
+
+
+def known(options: Mapping[str, Any]) -> None:
+    """Raises TypeError, with the names that there are, for an option that there is not."""
+    names = [field.name for field in fields(Rules)]
+    if wrong := [name for name in options if name not in names]:
+        raise TypeError(f"no option {', '.join(wrong)}; there are {', '.join(names)} (see trio_pop3.Rules), and host")
 
 
 def octets_in(message: bytes | str | Message) -> bytes:

@@ -15,6 +15,8 @@ from hypothesis.strategies import SearchStrategy
 
 from trio_pop3.sansio import COMMANDS, Arguments, State
 
+from .transcript import octets
+
 # Line ends, dots and their neighbours, far more often than chance would have them.
 _FRAGMENTS: Final = (
     b"x", b"\r\n", b"\n", b".", b"\r", b" ", b"..", b".\r\n", b"\r\n.", b"\r\n.\r\n", b"\n.\n", b"\r.\r", b"\0",
@@ -84,7 +86,7 @@ _OFTEN: Final = {b"DELE": 3, b"RSET": 2}
 
 def plain(user: str, password: str) -> bytes:
     """AUTH PLAIN with its initial response."""
-    return b"AUTH PLAIN " + base64.b64encode(f"\0{user}\0{password}".encode())
+    return b"AUTH PLAIN " + base64.b64encode(b"\0" + octets(user) + b"\0" + octets(password))
 
 
 def mail_lines(verbs: Sequence[str] | None = None) -> SearchStrategy[bytes]:
@@ -98,8 +100,8 @@ def mail_lines(verbs: Sequence[str] | None = None) -> SearchStrategy[bytes]:
 
 def login_lines(users: Sequence[tuple[str, str]], verbs: Sequence[str] | None = None) -> SearchStrategy[bytes]:
     """USER, PASS and AUTH: with good names and passwords for the most part, and with others."""
-    names = [name.encode() for name, _ in users]
-    words = [password.encode() for _, password in users]
+    names = [octets(name) for name, _ in users]
+    words = [octets(password) for _, password in users]
     lines = [b"USER " + name for name in (*names, b"nobody")] + [b"PASS " + word for word in (*words, b"wrong", b" ")]
     if verbs is None or "AUTH" in verbs:
         lines += [plain(*user) for user in users]

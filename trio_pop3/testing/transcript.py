@@ -25,10 +25,17 @@ _PIECE: Final = re.compile(
     r"|\\x(?P<hex>[0-9a-f]{2})|\\(?P<letter>[rnt\\])|(?P<plain>[ -\[\]-~]+)"
 )
 _ENTRY: Final = re.compile(
-    r"(?P<who>[CS])(?P<number>[0-9]*)(?P<kind>[:>]|! closes$)(?: (?P<text>.*))?|D: ?(?P<mail>.*)"
+    r"(?P<who>[CS])(?P<number>[0-9]*)(?P<kind>[:>]|! closes$)(?: (?P<text>.*))?"
+    r"|D(?: (?P<user>[!-9;-~]+))?: ?(?P<mail>.*)"
 )
+_USER: Final = re.compile(r"[!-9;-~]+")
 # What is printed of a listing or a message that goes on and on.
 _MOST_LINES: Final = 30
+
+
+def octets(word: str) -> bytes:
+    """A name or password as it is sent; what came from a command line in another encoding, as it was."""
+    return word.encode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,7 @@ class Entry:
     who: Who
     data: bytes
     number: int = 1  # which connection
+    user: str = ""  # whose maildrop, if there are several
 
 
 @dataclass(slots=True)
@@ -45,10 +53,10 @@ class Transcript:
     r"""What was said on one connection or several, in order.
 
     Printed, a line of octets that ends in CRLF is `C: line` or `S: line`; octets without a line end are `C> octets`;
-    `C! closes` is the end of a stream; `D: octets` is a message that was delivered. With more than one connection it is
-    `C1:`, `S1:`, `C2:` and so on; one that is alone has no number. Everything but printable ASCII is escaped as in
-    Python, `\{x*600}` is 600 times x. Consecutive lines of a client were sent in one piece. Lines that begin with `#`
-    are remarks.
+    `C! closes` is the end of a stream; `D: octets` is a message that was delivered, `D alice: octets` one to alice.
+    With more than one connection it is `C1:`, `S1:`, `C2:` and so on; one that is alone has no number. Everything but
+    printable ASCII is escaped as in Python, `\{x*600}` is 600 times x. Consecutive lines of a client were sent in one
+    piece. Lines that begin with `#` are remarks.
 
     hide: octets -> a name of lower-case letters, printed as `\{name}` in their place: passwords. What the end of a line
     or of a turn cuts in two is not found.
@@ -58,9 +66,9 @@ class Transcript:
     hide: Mapping[bytes, str] = field(default_factory=dict, repr=False)
     remarks: list[str] = field(default_factory=list)
 
-    def add(self, who: Who, data: bytes, number: int = 1) -> None:
-        """Write down octets as they travel."""
-        self.entries.append(Entry(who, data, number))
+    def add(self, who: Who, data: bytes, number: int = 1, user: str = "") -> None:
+        """Write down octets as they travel. A user whose name cannot stand there (a blank, a colon) is left out."""
+        self.entries.append(Entry(who, data, number, user if _USER.fullmatch(user) else ""))
 
     def __str__(self) -> str:
         return "".join(f"{line}\n" for line in self.lines())
@@ -80,7 +88,7 @@ class Transcript:
         for turn in self.turns():
             mark = f"{turn.who}{turn.number}" if several and turn.who != "D" else turn.who
             if turn.who == "D":
-                yield self._line("D:", turn.data)
+                yield self._line(f"D {turn.user}:" if turn.user else "D:", turn.data)
             elif not turn.data:
                 yield f"{mark}! closes"
             else:
@@ -108,7 +116,9 @@ class Transcript:
     def conceal(self, text: str) -> str:
         """A sentence about this dialogue, without what is hidden."""
         for secret in sorted(self.hide, key=len, reverse=True):
-            for shown in (repr(secret)[2:-1], escape(secret), secret.decode("utf-8", "replace")):
+            # As `repr` writes it alone, and where a quote of either kind stands beside it.
+            both = repr(b"'\"" + secret)[5:-1]
+            for shown in (both, repr(secret)[2:-1], escape(secret), secret.decode("utf-8", "replace")):
                 if shown:
                     text = text.replace(shown, f"\\{{{self.hide[secret]}}}")
         return text
@@ -127,9 +137,9 @@ class Transcript:
             match = _ENTRY.fullmatch(line)
             try:
                 if match is None:
-                    raise ValueError("is none of C:, C>, C! closes, S:, S>, S! closes, D: and a remark")
+                    raise ValueError("is none of C:, C>, C! closes, S:, S>, S! closes, D:, D user: and a remark")
                 if match["mail"] is not None:
-                    transcript.add("D", unescape(match["mail"], values))
+                    transcript.add("D", unescape(match["mail"], values), user=match["user"] or "")
                     continue
                 data = unescape(match["text"] or "", values) + (b"\r\n" if match["kind"] == ":" else b"")
                 if match["kind"] == ">" and not data:

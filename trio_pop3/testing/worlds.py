@@ -14,11 +14,11 @@ from trio_pop3 import Profile, Rules
 
 from .bench import Bench, MakeBench, called
 from .dialect import ANY, DEFAULT, STRICT, Dialect
-from .judge import Mismatch, must
+from .judge import Judged, Mismatch, must
 from .model import Message, ModelMaildrop
 from .portal import Portal
 from .talk import Talk
-from .transcript import Transcript
+from .transcript import Transcript, octets
 from .wire import MemoryWire, Wire
 
 DIALECTS: Final[Mapping[Profile, Dialect]] = {Profile.DEFAULT: DEFAULT, Profile.STRICT: STRICT}
@@ -62,7 +62,11 @@ class World(Protocol):
         ...
 
     def dial(self) -> Wire:
-        """A new connection."""
+        """A new connection. Raises Mismatch if the lock of one that was dropped before is never given back."""
+        ...
+
+    def dropped(self) -> None:
+        """A connection that was logged in was dropped."""
         ...
 
     def deliver(self, user: str, message: bytes) -> bool:
@@ -103,6 +107,9 @@ class BenchWorld:
 
     def leave(self, talk: Talk) -> None:
         leave_by_quit(talk)
+
+    def dropped(self) -> None:
+        """The session is over when its wire is closed."""
 
     def dial(self) -> Wire:
         return MemoryWire(self._portal, self._backend, rules=self.rules)
@@ -155,17 +162,35 @@ class ServerWorld:
         destructive: bool,
         dialect: Dialect,
     ) -> None:
-        self.dial = dial
-        self._destructive = destructive
-        plain = base64.b64encode(f"\0{user}\0{password}".encode())
-        self.secrets: Final[Mapping[bytes, str]] = {password.encode(): "password", plain: "passwordplain"}
+        self._dial: Final = dial
+        self._destructive: Final = destructive
+        self._account: Final = (user, password)
+        self._drops = False
+        secret = octets(password)
+        plain = base64.b64encode(b"\0" + octets(user) + b"\0" + secret)
+        self.secrets: Final[Mapping[bytes, str]] = {secret: "password", plain: "passwordplain"}
         self.users: Final[Mapping[str, str]] = {user: password}
-        self._deliver = deliver
+        self._deliver: Final = deliver
         if reset is not None:
             reset()
-        self.dialect: Final = learnt(dial, dialect)
-        self.store: Final[Mapping[str, ModelMaildrop]] = {user: ModelMaildrop()}
-        self._look(self.store[user], user, password)
+        # What is wrong at the first look comes with the dialogue, as what is found later.
+        judge = Judged()
+        judge.transcript.hide = self.secrets
+        with judge.judging():
+            self.dialect: Final = learnt(dial, dialect, judge.transcript)
+            self.store: Final[Mapping[str, ModelMaildrop]] = {user: ModelMaildrop(shared_uids=self.dialect.shared_uids)}
+            self._look(self.store[user], judge.transcript)
+
+    def dial(self) -> Wire:
+        if self._drops:
+            # A server may take its time to notice. A session that has retrieved nothing can say QUIT everywhere.
+            self._drops = False
+            with closing(patient_login(self._dial, *self._account)) as talk:
+                leave_by_quit(talk)
+        return self._dial()
+
+    def dropped(self) -> None:
+        self._drops = True
 
     def deliver(self, user: str, message: bytes) -> bool:
         if self._deliver is None:
@@ -183,9 +208,9 @@ class ServerWorld:
     def close(self) -> None:
         """Nothing is ours."""
 
-    def _look(self, maildrop: ModelMaildrop, user: str, password: str) -> None:
+    def _look(self, maildrop: ModelMaildrop, transcript: Transcript) -> None:
         """What is in the maildrop to begin with."""
-        with closing(patient_login(self.dial, user, password)) as talk:
+        with closing(patient_login(self._dial, *self._account, transcript)) as talk:
             rows = talk.ask(b"LIST", multiline=True).lines or ()
             if len(rows) > MOST_MESSAGES:
                 raise ValueError(
@@ -193,10 +218,11 @@ class ServerWorld:
                 )
             for number, row in enumerate(rows, 1):
                 body = talk.ask(b"RETR %d" % number, multiline=True).body
-                due = b"%d %d" % (number, len(body))
-                same = row == due or row.startswith(due + b" ")
-                must(same, f"LIST says {row[:80]!r}, RETR {number} sends {len(body)} octets")
-                maildrop.messages.append(Message(body))
+                size = row.split(b" ")[1:2]
+                bare = len(body) - 2 if self.dialect.bare_end else len(body)
+                good = row.startswith(b"%d " % number) and size in ([b"%d" % len(body)], [b"%d" % bare])
+                must(good, f"LIST says {row!r}, RETR {number} sends {len(body)} octets")
+                maildrop.messages.append(Message(body, size=int(size[0])))
             if "UIDL" in self.dialect.verbs:
                 uids = talk.ask(b"UIDL", multiline=True).lines or ()
                 must(len(uids) == len(rows), f"UIDL has {len(uids)} lines, LIST {len(rows)}")
@@ -210,6 +236,7 @@ class ServerWorld:
             leave_by_quit(talk)
         else:
             talk.close()
+            self.dropped()
 
 
 def leave_by_quit(talk: Talk) -> None:
@@ -219,9 +246,12 @@ def leave_by_quit(talk: Talk) -> None:
     talk.close()
 
 
-def learnt(dial: Callable[[], Wire], dialect: Dialect) -> Dialect:
-    """The dialect with what a server says of itself in CAPA."""
-    with closing(Talk(dial())) as talk:
+def learnt(dial: Callable[[], Wire], dialect: Dialect, transcript: Transcript | None = None) -> Dialect:
+    """The dialect with what a server says of itself in CAPA.
+
+    Raises ValueError if it announces that the ways in which a machine talks to it cannot work.
+    """
+    with closing(Talk(dial(), transcript)) as talk:
         talk.reply()
         lines = talk.ask(b"CAPA", multiline=True).lines or ()
     announced = {
@@ -230,6 +260,8 @@ def learnt(dial: Callable[[], Wire], dialect: Dialect) -> Dialect:
     mechanisms = tuple(name.decode("latin-1") for name in announced.get("SASL", ()))
     if dialect is not ANY:
         return replace(dialect, mechanisms=mechanisms)
+    if announced and mechanisms and "USER" not in announced:
+        raise ValueError("the server announces AUTH, and not USER, with which dialogues begin")
     verbs = {"TOP", "UIDL"} & announced.keys() | ({"CAPA"} if lines else set()) | ({"AUTH"} if mechanisms else set())
     return replace(dialect, mechanisms=mechanisms, verbs=dialect.verbs | verbs, pipelining="PIPELINING" in announced)
 
@@ -249,8 +281,8 @@ def patient_login(
         with ExitStack() as stack:
             talk = stack.enter_context(closing(Talk(dial(), transcript, number)))
             talk.reply()
-            talk.ask(b"USER " + user.encode())
-            reply = talk.ask(b"PASS " + password.encode())
+            talk.ask(b"USER " + octets(user))
+            reply = talk.ask(b"PASS " + octets(password))
             if reply.ok:
                 stack.pop_all()
                 return talk

@@ -37,7 +37,7 @@ class Access:
         as_owner: whether everything is done as the owner of the Maildir.
     """
 
-    __slots__ = ("_as_owner", "_entered", "_folder", "_follow_symlinks", "_identity", "_maildir", "_root", "_run_sync")
+    __slots__ = ("_as_owner", "_entered", "_folder", "_follow_symlinks", "_identity", "_root", "_run_sync", "maildir")
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Access:
         as_owner: bool,
     ) -> None:
         self._root: Final = root
-        self._maildir: Final = maildir
+        self.maildir: Final = maildir
         self._folder: Final = folder
         self._run_sync: Final = run_sync
         self._follow_symlinks: Final = follow_symlinks
@@ -61,7 +61,7 @@ class Access:
     @property
     def path(self) -> bytes:
         """The directory that holds the mail of the session."""
-        return self._maildir if self._folder is None else b"%s/%s" % (self._maildir, self._folder)
+        return self.maildir if self._folder is None else b"%s/%s" % (self.maildir, self._folder)
 
     async def run_sync(self, work: Callable[..., Any], *args: Any) -> Any:
         """Run blocking work in a thread. Raises OSError or NoSuchFolder, the first time, if there is no way."""
@@ -86,11 +86,11 @@ class Access:
         try:
             if self._follow_symlinks:
                 for part in parts:
-                    os.stat(self._maildir + b"/" + part)
-                return os.stat(self._maildir)
-            return check_way(self._root, self._maildir, parts)
+                    os.stat(self.maildir + b"/" + part)
+                return os.stat(self.maildir)
+            return check_way(self._root, self.maildir, parts)
         except FileNotFoundError:
-            if self._folder is not None and os.path.exists(self._maildir + b"/cur"):
+            if self._folder is not None and os.path.exists(self.maildir + b"/cur"):
                 raise NoSuchFolder from None
             raise
 

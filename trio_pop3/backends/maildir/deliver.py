@@ -1,4 +1,4 @@
-"""Putting a message into a Maildir so that it is there whole or not at all."""
+"""Putting a message into a Maildir so that it is there whole or not at all. Blocking."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from .names import new_name
+from .quota import Quota
 
 # The rule of maildir(5): what nobody has touched in tmp/ for 36 hours was left by a delivery that died.
 _FORGOTTEN_SECONDS: Final = 36 * 60 * 60
@@ -23,34 +24,78 @@ def make_maildir(path: str | os.PathLike[str]) -> None:
             os.mkdir(os.path.join(path, part), 0o700)
 
 
-def deliver(maildir: str | os.PathLike[str], message: bytes | Iterable[bytes]) -> str:
+class Unfinished:
+    """A message in tmp/ of a Maildir, of which nobody sees anything before `finish`.
+
+    Each method raises OSError, and OverQuota and OverQuotaForNow if there is a quota; then nothing is left behind, and
+    the object is of no more use. What deliveries that died 36 hours ago or more have left in tmp/ is removed.
+    """
+
+    def __init__(self, maildir: str | os.PathLike[str], quota: Quota | None = None) -> None:
+        self._root: Final = os.fspath(maildir)
+        self._quota: Final = quota
+        _clean(os.path.join(self._root, "tmp"))
+        self._path = os.path.join(self._root, "tmp", new_name())
+        self._file = open(self._path, "xb", buffering=0, opener=_private)  # noqa: SIM115 - closed by finish or discard
+        self._size = 0
+
+    def write(self, octets: bytes) -> None:
+        """The next octets."""
+        with self._nothing_left():
+            rest = memoryview(octets)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            self._size += len(octets)
+
+    def finish(self) -> str:
+        """Put it into new/ and return its base name, once it would survive a power cut."""
+        with self._nothing_left():
+            os.fsync(self._file.fileno())
+            self._file.close()
+            if self._quota is not None:
+                self._quota.check(self._root, self._size)
+            name = f"{os.path.basename(self._path)},S={self._size}"
+            finished = os.path.join(self._root, "new", name)
+            os.rename(self._path, finished)
+            self._path = finished
+            sync_directory(os.fsencode(os.path.dirname(finished)))
+            if self._quota is not None:
+                self._quota.add(self._root, self._size)
+        return name
+
+    def discard(self) -> None:
+        """Remove it. Also out of new/: the sender has been told of a failure, and delivers again."""
+        self._file.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
+
+    @contextlib.contextmanager
+    def _nothing_left(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.discard()
+            raise
+
+
+def deliver(maildir: str | os.PathLike[str], message: bytes | Iterable[bytes], quota: Quota | None = None) -> str:
     """Deliver a message and return its base name, once it would survive a power cut.
 
-    Written to tmp/, synced, moved to new/, and the directory synced. Raises OSError, and then nothing is left behind.
-    What deliveries that died 36 hours ago or more have left in tmp/ is removed.
+    Written to tmp/, synced, moved to new/, and the directory synced. Raises as `Unfinished` does, and whatever
+    `message` raises, and then nothing is left behind.
     """
-    chunks = (message,) if isinstance(message, bytes) else message
-    root = os.fspath(maildir)
-    _clean(os.path.join(root, "tmp"))
-    unfinished = os.path.join(root, "tmp", new_name())
-    fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    written = unfinished
+    unfinished = Unfinished(maildir, quota)
     try:
-        with open(fd, "wb") as file:
-            size = sum(file.write(chunk) for chunk in chunks)
-            file.flush()
-            os.fsync(fd)
-        name = f"{os.path.basename(unfinished)},S={size}"
-        finished = os.path.join(root, "new", name)
-        os.rename(unfinished, finished)
-        written = finished
-        sync_directory(os.fsencode(os.path.dirname(finished)))
+        for chunk in (message,) if isinstance(message, bytes) else message:
+            unfinished.write(chunk)
     except BaseException:
-        # Also out of new/: the sender has been told of a failure and delivers again.
-        with contextlib.suppress(OSError):
-            os.unlink(written)
+        unfinished.discard()
         raise
-    return name
+    return unfinished.finish()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _clean(path: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import glob
 import os
 import re
 import string
@@ -75,6 +76,12 @@ class PathPattern:
         self.root: Final = above or slash or "."
         self._pattern: Final = pattern
         self._fields: Final = fields
+
+    @property
+    def glob(self) -> str:
+        """A pattern of the module `glob` for the directories of all users; other directories may fit it as well."""
+        parts = string.Formatter().parse(self._pattern)
+        return "".join(glob.escape(text) + ("" if field is None else "*") for text, field, _, _ in parts)
 
     def __repr__(self) -> str:
         return f"PathPattern({self._pattern!r})"

@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypedDict, Unpack, cast
 
 import trio
@@ -27,10 +28,12 @@ from ...backend import (
 from .access import Access
 from .arrivals import times_of_arrival
 from .identity import check_powers
-from .lock import MaildirLock
+from .journal import Journal, Who
+from .lock import MaildirLock, owner_note
 from .paths import PathPattern, folder_component
-from .removal import Removal
+from .retention import Deletion, Expire, Keeper, Retention
 from .scan import READ_OCTETS, MaildirMessage, Whereabouts, snapshot
+from .waiting import patiently
 
 logger = logging.getLogger("trio_pop3.maildir")
 
@@ -38,6 +41,9 @@ RunSync = Callable[..., Awaitable[Any]]
 
 # Disks do not get faster when more threads wait for them.
 _THREADS: Final = 16
+# Clients wait a minute or two for a reply before they give up.
+_LONGEST_WAIT: Final = 120
+_END: Final = object()
 # What an administrator must mend; anything else may pass.
 _PERMANENT: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
@@ -60,14 +66,20 @@ class MaildirOptions(TypedDict, total=False):
     run_sync: RunSync | None
     follow_symlinks: bool
     as_owner: bool
+    lock_wait: float
+    deletion: Deletion
+    trash: str
+    trash_days: int | None
+    journal: str | os.PathLike[str] | None
+    expire: Expire | None
 
 
 class MaildirStore:
     """Serves Maildirs found by a pattern, such as `/var/mail/vhosts/{domain}/{local}/Maildir`.
 
-    new/ and cur/ are read; nothing is moved, no flag is changed, delivery and IMAP are never held up. Unique-ids are
-    the base names of the files. A Maildir that is not there is a failure, never an empty maildrop: clients would
-    forget what they have fetched.
+    new/ and cur/ are read; delivery and IMAP are never held up, and unless an option says so nothing is moved and no
+    flag is changed. Unique-ids are the base names of the files. A Maildir that is not there is a failure, never an
+    empty maildrop: clients would forget what they have fetched.
 
     Args:
         pattern: see `PathPattern`, which may raise ValueError.
@@ -77,9 +89,22 @@ class MaildirStore:
             this process has made.
         as_owner: work on a Maildir as its owner and group, instead of root: for users who can reach their Maildirs by
             other ways than mail. Needs Linux, and root, which owns no mail then.
+        lock_wait: seconds to wait for a maildrop that another session has open, 0 to 120, before the login is refused.
+            More than 0 needs trio.
+        deletion: what becomes of a message that is deleted. "unlink": it is gone. "trash": it is moved to `trash`.
+            "flag": it gets the flag T, as IMAP servers mark it, and is hidden from POP3, as is all that has it. "hide":
+            it is hidden from POP3, and stays as it is for everybody else.
+        trash: the Maildir++ folder, made if it is missing.
+        trash_days: with "trash", what has been there for longer is removed at the end of sessions; None is never.
+        journal: a file that gets a line for each message before it is removed: time, user, peer, session, uid, octets.
+            While it cannot be written nothing is removed, and QUIT is answered `-ERR`.
+        expire: days after which a message is treated as if it were deleted, counted from the first session that got it
+            whole with RETR and ended in QUIT; 0 is at that QUIT; "never" is an announcement only; or a function of the
+            user, which must not block, and gives for None the least of any user. Announced in CAPA (RFC 2449 section
+            6.7). None: nothing is removed, and nothing announced.
 
-    Raises ValueError for `as_owner` with `follow_symlinks`, whose links would make the owner of others' mail of
-    somebody; OSError for `as_owner` if this process may not do that.
+    Raises ValueError for values that make no sense, and for `as_owner` with `follow_symlinks`: behind a link to others'
+    mail, the others would be its owner. OSError for `as_owner` if this process may not do that.
     """
 
     def __init__(
@@ -90,15 +115,29 @@ class MaildirStore:
         run_sync: RunSync | None = None,
         follow_symlinks: bool = False,
         as_owner: bool = False,
+        lock_wait: float = 0,
+        deletion: Deletion = "unlink",
+        trash: str = ".Trash",
+        trash_days: int | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        expire: Expire | None = None,
     ) -> None:
         if as_owner and follow_symlinks:
             raise ValueError("as_owner cannot go with follow_symlinks: a link would lead to another owner's mail")
         if as_owner:
             check_powers()
-        self._pattern: Final = PathPattern(pattern)
         self._follow_symlinks: Final = follow_symlinks
         self._as_owner: Final = as_owner
         self._folder: bytes | None = None  # the directory of the folder that is opened, below the Maildir
+        if not 0 <= lock_wait <= _LONGEST_WAIT:
+            raise ValueError(f"lock_wait must be 0 to {_LONGEST_WAIT} seconds, not {lock_wait!r}")
+        self._pattern: Final = PathPattern(pattern)
+        self._lock_wait: Final = lock_wait
+        self._retention: Final = Retention(
+            deletion, trash, trash_days, None if journal is None else Journal(journal), expire
+        )
+        if expire is not None:
+            self.expiry = self._retention.expiry
         self._run_sync: Final = in_threads(limiter) if run_sync is None else run_sync
 
     async def open(self, user: str, client: ClientInfo) -> MaildirMaildrop:
@@ -112,9 +151,11 @@ class MaildirStore:
             os.fsencode(self._pattern.root), os.fsencode(path), self._folder, self._run_sync,
             follow_symlinks=self._follow_symlinks, as_owner=self._as_owner,
         )  # fmt: skip
-        lock = MaildirLock(access.path, client.session)
+        lock = MaildirLock(access.path, owner_note(user, client))
         try:
-            messages, files = await access.run_sync(_opened, access.path, lock)
+            keeper = Keeper(self._retention, Whereabouts(access.path), Who.of(user, client), access.maildir)
+            attempt = partial(access.run_sync, _opened, keeper, lock)
+            messages = await patiently(lock, self._lock_wait, attempt)
         except OSError as failure:
             # On the way there; what fails behind it has been told apart.
             lock.release()
@@ -124,7 +165,7 @@ class MaildirStore:
             # nothing takes the lock behind our back.
             lock.release()
             raise
-        return MaildirMaildrop(messages, files, lock, access.run_sync)
+        return MaildirMaildrop(messages, keeper, lock, access.run_sync)
 
     def folder(self, name: str) -> MaildirStore:
         """The store of a Maildir++ folder, such as `Junk` or `Sent.2024`, of every user.
@@ -136,15 +177,17 @@ class MaildirStore:
         return store
 
 
-def _opened(maildir: bytes, lock: MaildirLock) -> tuple[list[MaildirMessage], Whereabouts]:
-    files = Whereabouts(maildir)
+def _opened(keeper: Keeper, lock: MaildirLock, wake: Callable[[], None] | None) -> Sequence[MaildirMessage]:
     try:
-        lock.acquire()
-        return snapshot(files), files
+        lock.acquire(wake)
     except BlockingIOError:
         raise MaildropInUse from None
     except OSError as failure:
-        raise _unopened(os.fsdecode(maildir), failure) from None
+        raise _unopened(os.fsdecode(keeper.files.maildir), failure) from None
+    try:
+        return keeper.shown(snapshot(keeper.files))
+    except OSError as failure:
+        raise _unopened(os.fsdecode(keeper.files.maildir), failure) from None
 
 
 def _unopened(path: str, failure: OSError) -> TemporaryFailure | PermanentFailure:
@@ -161,10 +204,11 @@ class MaildirMaildrop:
     """One session's snapshot of a Maildir, and the lock on it."""
 
     def __init__(
-        self, messages: Sequence[MaildirMessage], files: Whereabouts, lock: MaildirLock, run_sync: RunSync
+        self, messages: Sequence[MaildirMessage], keeper: Keeper, lock: MaildirLock, run_sync: RunSync
     ) -> None:
         self.messages = messages
-        self._files = files
+        self._keeper = keeper
+        self._files = keeper.files
         self._lock = lock
         self._run_sync = run_sync
 
@@ -206,18 +250,22 @@ class MaildirMaildrop:
 
         Cut by a deadline, it has removed some of them and no other, and can be repeated.
         """
-        if not deleted:
+        if not deleted and self._keeper.idle:
             return
         # Not looked through here, on the event loop: there may be a hundred thousand.
-        removal = Removal(self._files, cast("Sequence[MaildirMessage]", deleted))
+        steps = self._keeper.commit(cast("Sequence[MaildirMessage]", deleted), self.messages)
         try:
-            while not await self._run_sync(removal.step):
+            while await self._run_sync(next, steps, _END) is not _END:
                 pass
         except OSError as failure:
             logger.error("cannot be sure what is gone from %a: %s", os.fsdecode(self._files.maildir), failure.strerror)
             raise CommitIncomplete(len(deleted)) from None
-        if removal.remaining:
-            raise CommitIncomplete(removal.remaining)
+        if self._keeper.left:
+            raise CommitIncomplete(len(self._keeper.left))
+
+    def retrieved(self, message: MessageInfo) -> None:
+        """Note it, for the policy."""
+        self._keeper.retrieved[message.uid] = None
 
     async def release(self) -> None:
         """Give the lock back."""

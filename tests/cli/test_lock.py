@@ -1,0 +1,117 @@
+"""`trio-pop3 lock list`."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from trio_pop3.backend import ClientInfo
+from trio_pop3.backends.maildir import make_maildir
+from trio_pop3.backends.maildir.lock import LOCK_NAME, MaildirLock, owner_note
+from trio_pop3.cli import lock as module
+
+from .command import Command
+
+CLIENT = ClientInfo("s17", "192.0.2.1", 4711)
+
+
+def hold(maildir: Path, user: str = "alice") -> MaildirLock:
+    lock = MaildirLock(os.fsencode(maildir), owner_note(user, CLIENT))
+    lock.acquire()
+    return lock
+
+
+def test_what_is_open_and_nothing_else(command: Command, directory: Path) -> None:
+    """I7: user, pid, session, peer, since when, where; gone from the list when it is released."""
+    assert command("user", "add", directory, "bob", "--scheme", "PLAIN", stdin=b"x\n").status == 0
+    lock = hold(directory / "mail" / "alice")
+    other = hold(directory / "mail" / "bob")
+    other.release()
+    outcome = command("lock", "list", directory)
+    lock.release()
+    assert outcome.status == 0
+    since = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}"
+    maildir = re.escape(f"{directory}/mail/alice")
+    assert re.fullmatch(rf"alice  {os.getpid()}  s17  192\.0\.2\.1:4711  {since}  {maildir}\n", outcome.out)
+    assert command("lock", "list", directory).out == ""
+
+
+def test_folders(command: Command, directory: Path) -> None:
+    """I7: each has a lock of its own; one by its own path."""
+    folder = directory / "mail" / "alice" / ".Junk"
+    make_maildir(folder)
+    lock = hold(folder, "alice")
+    outcomes = [command("lock", "list", place) for place in (directory, directory / "mail" / "alice", folder)]
+    lock.release()
+    for outcome in outcomes:
+        assert (outcome.status, outcome.out.count("\n")) == (0, 1)
+        assert outcome.out.endswith(f"  {folder}\n")
+
+
+@pytest.mark.parametrize("how", ["maildir", "pattern", "both"])
+def test_maildirs_by_other_ways(command: Command, tmp_path: Path, how: str) -> None:
+    """I7: a Maildir itself, and a pattern as `serve` has it; each once."""
+    maildir = tmp_path / "vhosts" / "example.org" / "alice" / "Maildir"
+    make_maildir(maildir)
+    (tmp_path / "vhosts" / "example.org" / "no-mail" / "Maildir").mkdir(parents=True)
+    lock = hold(maildir, "alice@example.org")
+    pattern = ["--maildir", f"{tmp_path}/vhosts/{{domain}}/{{local}}/Maildir"]
+    words: list[object] = ([] if how == "pattern" else [maildir]) + ([] if how == "maildir" else [*pattern])
+    outcome = command("lock", "list", *words)
+    lock.release()
+    assert outcome.status == 0
+    assert outcome.out.count("\n") == 1
+    assert outcome.out.startswith(f"alice@example.org  {os.getpid()}  ")
+
+
+def test_what_the_holder_has_not_written(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I7: on a full disk."""
+    make_maildir(tmp_path / "box")
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        lock = hold(tmp_path / "box")
+    outcome = command("lock", "list", tmp_path / "box")
+    lock.release()
+    assert outcome.out == f"-  {os.getpid()}  -  -  -  {tmp_path}/box\n"
+
+
+def test_one_that_cannot_be_read_does_not_hide_the_others(command: Command, directory: Path) -> None:
+    make_maildir(directory / "mail" / "aaron")
+    os.symlink("/etc/passwd", os.fsencode(directory / "mail" / "aaron") + b"/" + LOCK_NAME)
+    lock = hold(directory / "mail" / "alice")
+    outcome = command("lock", "list", directory)
+    lock.release()
+    assert outcome.status == 1
+    assert outcome.out.startswith("alice  ")
+    assert outcome.err.startswith(f"trio-pop3: cannot read the lock of {directory}/mail/aaron: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        ([], 2, "name a DIR, or --maildir"),
+        (["/nonexistent"], 2, "/nonexistent is neither a Maildir nor a directory that `serve` serves"),
+        (["--maildir", "/var/mail"], 2, "a path pattern holds"),
+    ],
+)
+def test_wrong_usage(command: Command, words: list[str], status: int, says: str) -> None:
+    outcome = command("lock", "list", *words)
+    assert (outcome.status, outcome.out) == (status, "")
+    assert says in outcome.err
+
+
+def test_where_the_kernel_does_not_tell(command: Command, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> None:
+        raise FileNotFoundError(2, "No such file or directory", "/proc/locks")
+
+    monkeypatch.setattr(module, "Locks", none)
+    outcome = command("lock", "list", directory)
+    assert outcome.status == 1
+    assert "the kernel does not tell who holds locks: /proc/locks: no such file" in outcome.err

@@ -1,0 +1,77 @@
+"""Options of `serve` that say what becomes of mail."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trio_pop3.backends.maildir.store import MaildirOptions
+from trio_pop3.cli import mail
+from trio_pop3.cli.failure import Failure
+
+from ..backends.maildir_helpers import Users
+
+
+def parse(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    mail.add_to(parser)
+    return parser.parse_args(words)
+
+
+def options(monkeypatch: pytest.MonkeyPatch, *words: str) -> dict[str, Any]:
+    """What the store is made with."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(mail, "MaildirBackend", lambda pattern, users, **options: given.update(options))
+    mail.backend(parse(*words), "/mail/{user}", Users())
+    return given
+
+
+def test_what_is_not_said_is_the_stores_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = options(monkeypatch)
+    assert given == {
+        "lock_wait": 0.0,
+        "deletion": "unlink",
+        "trash": ".Trash",
+        "trash_days": None,
+        "journal": None,
+        "expire": None,
+    }
+    assert set(given) <= set(MaildirOptions.__annotations__)
+
+
+def test_every_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    journal = str(tmp_path / "journal")
+    words = ["--lock-wait", "2.5", "--deletion", "trash", "--trash", ".Bin", "--trash-days", "14", "--journal", journal]
+    assert options(monkeypatch, *words, "--expire", "30") == {
+        "lock_wait": 2.5,
+        "deletion": "trash",
+        "trash": ".Bin",
+        "trash_days": 14,
+        "journal": journal,
+        "expire": 30,
+    }
+    assert options(monkeypatch, "--expire", "never")["expire"] == "never"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        (["--lock-wait", "-1"], 2, "lock_wait must be 0 to 120 seconds, not -1.0"),
+        (["--trash-days", "3"], 2, "trash_days makes sense with deletion 'trash' only"),
+        (["--expire", "-1"], 2, "expire must be 0 to 36500 days or 'never', not -1"),
+        (["--journal", "/nonexistent/journal"], 1, "cannot write the journal /nonexistent/journal: no such file"),
+    ],
+)
+def test_one_sentence_before_anything_is_served(words: list[str], status: int, says: str) -> None:
+    with pytest.raises(Failure, match=says) as caught:
+        mail.backend(parse(*words), "/mail/{user}", Users())
+    assert caught.value.status == status
+
+
+def test_days_are_days(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse("--expire", "soon")
+    assert "--expire" in capsys.readouterr().err

@@ -1,0 +1,165 @@
+"""`trio-pop3 undelete`: out of the trash, back to where it was."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trio_pop3.backends.maildir.lock import MaildirLock
+from trio_pop3.backends.maildir.trash import trash
+
+from ..backends.maildir_helpers import Box, lines
+from ..driving import Dialogue
+from .command import Command
+
+A, B, C = NAMES = ["1700000001.a", "1700000002.b", "1700000003.c"]
+
+
+@pytest.fixture
+def box(directory: Path) -> Box:
+    """Of alice; the first two of three messages have been deleted, by POP3."""
+    box = Box(directory / "mail")
+    for name in NAMES:
+        box.put(name, name.encode())
+    box.move(f"new/{B}", f"cur/{B}:2,S")
+    dialogue = Dialogue(box.backend(deletion="trash"))
+    dialogue.login()
+    assert dialogue.send(b"DELE 1\r\nDELE 2\r\nQUIT\r\n").endswith(b"+OK goodbye\r\n")
+    return box
+
+
+def shown(box: Box) -> list[bytes]:
+    dialogue = box.login()
+    found = lines(dialogue.ask("UIDL"))
+    dialogue.close()
+    return found
+
+
+def test_all_of_it(command: Command, directory: Path, box: Box) -> None:
+    """P3, Wish 8: clients see them under their old unique-ids, and what they have got once they do not get again."""
+    outcome = command("undelete", directory, "alice", "--all")
+    assert outcome.status == 0, outcome.err
+    assert sorted(line.split()[1] for line in outcome.out.splitlines()) == [A, B]
+    assert shown(box) == [f"{n} {name}".encode() for n, name in enumerate(NAMES, 1)]
+    assert box.names() == sorted([A.encode(), B.encode() + b":2,S", C.encode()])
+    assert command("undelete", directory, "alice", "--all").out == ""
+
+
+def test_what_would_be_done(command: Command, directory: Path, box: Box) -> None:
+    before = box.names()
+    outcome = command("undelete", directory, "alice", "--all", "--dry-run")
+    assert outcome.status == 0
+    assert outcome.out.count("\n") == 2
+    assert box.names() == before
+    assert command("undelete", directory, "alice", "--all").out == outcome.out
+
+
+def test_by_unique_id(command: Command, directory: Path, box: Box) -> None:
+    assert command("undelete", directory, "alice", "--uid", B).status == 0
+    assert sorted(box.held()) == [B, C]
+    outcome = command("undelete", directory, "alice", "--uid", A, "--uid", "nonsense")
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err == "trio-pop3: not in the trash: nonsense\n"
+    assert sorted(box.held()) == [B, C]
+
+
+def test_since_a_time(command: Command, directory: Path, box: Box) -> None:
+    """By the time it was put there."""
+
+    def stamp(seconds: float) -> str:
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() + seconds))
+
+    assert command("undelete", directory, "alice", "--since", stamp(3600)).out == ""
+    assert command("undelete", directory, "alice", "--since", stamp(-3600)).out.count("\n") == 2
+    assert sorted(box.held()) == NAMES
+
+
+def test_by_a_pattern_and_another_folder(command: Command, tmp_path: Path) -> None:
+    box = Box(tmp_path / "example.org")
+    box.put(A)
+    with trash(box.octets_path, ".Bin") as folder:
+        folder.dispose(box.octets_path, b"new/" + A.encode())
+    pattern = f"{tmp_path}/{{domain}}/{{local}}"
+    outcome = command("undelete", "alice@example.org", "--maildir", pattern, "--trash", ".Bin", "--all")
+    assert outcome.status == 0, outcome.err
+    assert sorted(box.held()) == [A]
+
+
+def test_what_is_there_again_is_left_in_the_trash(command: Command, directory: Path, box: Box) -> None:
+    """P1: restored from a backup meanwhile, under other flags; the rest comes back."""
+    box.put(f"{A}:2,F", b"from the backup", "cur")
+    outcome = command("undelete", directory, "alice", "--all")
+    assert outcome.status == 1
+    assert outcome.err == f"trio-pop3: {A} is in the maildrop already, so what is in the trash stays there\n"
+    assert box.held() == {A: b"from the backup", B: B.encode(), C: C.encode()}
+    assert (box.path / ".Trash" / "new" / A).read_bytes() == A.encode()
+
+
+def test_of_two_with_one_name_one_comes_back(command: Command, directory: Path, box: Box) -> None:
+    """P1, P3."""
+    (box.path / ".Trash" / "cur" / f"{A}:2,").write_bytes(b"another one")
+    assert command("undelete", directory, "alice", "--uid", A).status == 1
+    assert len(box.held()) == 2
+    assert len(list((box.path / ".Trash").rglob("17*"))) == 2
+
+
+def test_not_while_somebody_is_logged_in(command: Command, directory: Path, box: Box) -> None:
+    """R1939-21: a session may be at QUIT."""
+    lock = MaildirLock(box.octets_path, "1 unix alice")
+    lock.acquire()
+    outcome = command("undelete", directory, "alice", "--all")
+    lock.release()
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err.startswith("trio-pop3: alice is logged in; see `trio-pop3 lock list`")
+    assert list(box.held()) == [C]
+
+
+def test_it_gives_the_lock_back(command: Command, directory: Path, box: Box) -> None:
+    """I9: whatever came of it."""
+    for words in (["--uid", "nonsense"], ["--all", "--trash", ".None"], ["--all"]):
+        command("undelete", directory, "alice", *words)
+        assert len(shown(box)) in (1, 3)
+
+
+def test_synced_before_it_is_over(command: Command, directory: Path, box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P1."""
+    did: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def synced(fd: int) -> None:
+        did.append(os.path.relpath(os.readlink(f"/proc/self/fd/{fd}"), box.path))
+        fsync(fd)
+
+    def renamed(*names: Any, **options: Any) -> None:
+        did.append("rename")
+        rename(*names, **options)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "rename", renamed)
+    command("undelete", directory, "alice", "--all")
+    assert did == ["rename", "rename", "new", "cur", ".Trash/new", ".Trash/cur"]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        (["alice"], 2, "one of the arguments --all --since --uid is required"),
+        (["alice", "--all"], 2, "name a DIR, or --maildir, and a USER"),
+        (["DIR", "alice", "--all", "--maildir", "/x/{user}"], 2, "name a DIR, or --maildir, and a USER"),
+        (["alice", "--all", "--maildir", "/x"], 2, "a path pattern holds"),
+        (["../alice", "--all", "--maildir", "/x/{user}"], 1, "has no place in /x/{user}"),
+        (["DIR", "../alice", "--all"], 1, "not a user name"),
+        (["DIR", "alice", "--all", "--trash", "cur"], 2, "trash must be the name of a Maildir++ folder"),
+        (["DIR", "alice", "--since", "yesterday"], 2, "--since"),
+        (["DIR", "carol", "--all"], 1, "cannot undelete: "),
+        (["DIR", "alice", "--all"], 1, "cannot undelete: .Trash: no such file or directory"),
+    ],
+)
+def test_what_cannot_be_done(command: Command, directory: Path, words: list[str], status: int, says: str) -> None:
+    outcome = command("undelete", *[str(directory) if word == "DIR" else word for word in words])
+    assert (outcome.status, outcome.out) == (status, "")
+    assert says in outcome.err

@@ -1,0 +1,152 @@
+"""Maildir++ quotas: how much a Maildir may hold, and how much it does, in its file `maildirsize`. Blocking.
+
+The file is what Courier, Dovecot, Exim and maildrop keep: a line with the quota (`1000000S,500C`: octets, messages),
+then lines of octets and messages that came or went. It is a cache. Nobody writes down what a POP3 client deletes, so
+before anybody is refused the Maildir itself is counted, and the file written anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from ...delivery import OverQuota, OverQuotaForNow
+from .names import new_name
+
+logger = logging.getLogger("trio_pop3.maildir")
+
+_FILE: Final = "maildirsize"
+# From this size on it is written anew, as Courier does.
+_MOST_OCTETS: Final = 5120
+_DEFINITION: Final = re.compile(rb"(?:[0-9]{1,18}[SC])(?:,[0-9]{1,18}[SC])*")
+_LINE: Final = re.compile(rb"(-?[0-9]{1,18}) +(-?[0-9]{1,18})")
+_SIZE_IN_NAME: Final = re.compile(r",S=([0-9]{1,18})(?=[,:]|$)")
+
+
+class Usage(NamedTuple):
+    """What is in a Maildir."""
+
+    octets: int
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """A limit, and what happens past it.
+
+    octets: what all messages together may have; None takes the limit from the file `maildirsize` of each Maildir, and
+        where there is none there is no limit.
+    bounce: refuse for good, so that the sender is told at once. Without it the mail system keeps the message.
+    """
+
+    octets: int | None = None
+    bounce: bool = False
+
+    def check(self, maildir: str, size: int) -> None:
+        """Whether a message of this size still has room. Raises OverQuota or OverQuotaForNow; OSError."""
+        read = _read(maildir)
+        if self.octets is None and read is None:
+            return
+        definition = b"%dS" % self.octets if self.octets is not None else b"" if read is None else read[0]
+        used = None if read is None or read[0] != definition else read[1]
+        if used is None or not _fits(definition, used, size):
+            used = counted(maildir)
+            _write(maildir, definition, used)
+        if not _fits(definition, used, size):
+            raise self.over(f"{maildir} holds {used.octets} octets in {used.messages} messages")
+
+    def over(self, text: str) -> OverQuota | OverQuotaForNow:
+        """The exception for a Maildir that is full."""
+        return OverQuota(text) if self.bounce else OverQuotaForNow(text)
+
+    def add(self, maildir: str, size: int) -> None:
+        """A message came. Never fails: it is delivered already, and the file can be made anew at any time."""
+        try:
+            fd = os.open(os.path.join(maildir, _FILE), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        except OSError as failure:
+            logger.warning("cannot write to maildirsize of %a: %s", maildir, failure.strerror)
+            return
+        try:
+            os.write(fd, b"%d 1\n" % size)
+        except OSError as failure:
+            logger.warning("cannot write to maildirsize of %a: %s", maildir, failure.strerror)
+        finally:
+            os.close(fd)
+
+
+def counted(maildir: str) -> Usage:
+    """What is there, folders included; not what is marked as deleted or in the folder Trash. Raises OSError."""
+    octets = messages = 0
+    for folder in _folders(maildir):
+        for part in ("new", "cur"):
+            for size in _sizes(os.path.join(folder, part)):
+                octets += size
+                messages += 1
+    return Usage(octets, messages)
+
+
+def _folders(maildir: str) -> Iterator[str]:
+    yield maildir
+    for name in os.listdir(maildir):
+        if name.startswith(".") and name != ".Trash" and os.path.isdir(os.path.join(maildir, name, "cur")):
+            yield os.path.join(maildir, name)
+
+
+def _sizes(path: str) -> Iterator[int]:
+    for name in os.listdir(path):
+        if name.startswith(".") or "T" in name.rpartition(":2,")[2] * (":2," in name):
+            continue
+        if match := _SIZE_IN_NAME.search(name):
+            yield int(match[1])
+            continue
+        with contextlib.suppress(FileNotFoundError):  # renamed or gone meanwhile
+            status = os.lstat(os.path.join(path, name))
+            if stat.S_ISREG(status.st_mode):
+                yield status.st_size
+
+
+def _fits(definition: bytes, used: Usage, size: int) -> bool:
+    """Whether one more message stays within every limit of a definition; 0 is no limit."""
+    after = {b"S": used.octets + size, b"C": used.messages + 1}
+    limits = ((after[item[-1:]], int(item[:-1])) for item in definition.split(b","))
+    return all(not limit or amount <= limit for amount, limit in limits)
+
+
+def _read(maildir: str) -> tuple[bytes, Usage | None] | None:
+    """The definition, and the sum of the lines if it can be trusted; None if there is no such file, or it is noise."""
+    try:
+        fd = os.open(os.path.join(maildir, _FILE), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with open(fd, "rb") as file:
+        first, *lines = file.read(_MOST_OCTETS).split(b"\n")
+    definition = first.strip()
+    if not _DEFINITION.fullmatch(definition):
+        return None
+    amounts = [_LINE.fullmatch(line.strip()) for line in lines if line.strip()]
+    found = [Usage(int(line[1]), int(line[2])) for line in amounts if line is not None]
+    used = Usage(sum(line.octets for line in found), sum(line.messages for line in found))
+    whole = len(found) == len(amounts) > 0 and len(first) + sum(map(len, lines)) + len(lines) < _MOST_OCTETS
+    return definition, used if whole and used.octets >= 0 and used.messages >= 0 else None
+
+
+def _write(maildir: str, definition: bytes, used: Usage) -> None:
+    """Write the file anew. It is a cache, so nothing is synced; a full disk must not turn into a lost message."""
+    unfinished = os.path.join(maildir, "tmp", new_name())
+    try:
+        fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(fd, "wb") as file:
+            file.write(b"%s\n%d %d\n" % (definition, *used))
+        os.rename(unfinished, os.path.join(maildir, _FILE))
+    except OSError as failure:
+        logger.warning("cannot write maildirsize of %a: %s", maildir, failure.strerror)
+        with contextlib.suppress(OSError):
+            os.unlink(unfinished)

@@ -1,0 +1,69 @@
+"""`trio-pop3 serve --lmtp`: mail comes in where it goes out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from ..server import LmtpOptions, Pop3Listener
+from ..server.listeners import close_all
+from ..server.lmtp import check_local
+from . import delivery, network
+from . import directory as layout
+from .failure import Failure
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    group = parser.add_argument_group(
+        "taking mail by LMTP",
+        "From Postfix, Exim and the like on this machine: LMTP knows no passwords. ADDRESS is as of --listen; behind "
+        "unix:PATH may stand ,mode=660 for who may connect.",
+    )
+    group.add_argument("--lmtp", metavar="ADDRESS", action="append", default=[], help="may be repeated")
+    group.add_argument(
+        "--lmtp-insecure-network", action="store_true",
+        help="let other machines connect: whoever can puts mail into any mailbox",
+    )  # fmt: skip
+    group.add_argument("--lmtp-max-size", metavar="OCTETS", default="100M", help="of a message (default: %(default)s)")
+    group.add_argument(
+        "--lmtp-max-connections", metavar="N", type=int, default=50, help="at a time (default: %(default)s)"
+    )
+    delivery.add_to(parser)
+
+
+async def listen(arguments: argparse.Namespace) -> list[Pop3Listener]:
+    """All that was asked for, or none. Raises Failure."""
+    listeners = await network.listen(arguments.lmtp)
+    try:
+        if not arguments.lmtp_insecure_network:
+            check_local(listeners)
+    except ValueError as failure:
+        await close_all(listeners)
+        raise Failure(f"{failure}; or allow it (--lmtp-insecure-network)", 2) from None
+    return listeners
+
+
+def options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `serve_lmtp`. Raises Failure for values that make no sense."""
+    if not arguments.lmtp:
+        return {}
+    chosen: dict[str, Any] = {
+        "max_size": delivery.octets("--lmtp-max-size", arguments.lmtp_max_size),
+        "max_connections": arguments.lmtp_max_connections,
+        "drain_timeout": arguments.drain_timeout,
+        "hostname": arguments.hostname,
+    }
+    try:
+        LmtpOptions(**{**chosen, "hostname": "localhost"})
+    except ValueError as failure:
+        name, _, rest = str(failure).partition(" ")
+        raise Failure(f"--lmtp-{name.replace('_', '-')} {rest}", 2) from None
+    return {**chosen, "insecure_network": arguments.lmtp_insecure_network}
+
+
+def target(arguments: argparse.Namespace, pattern: str, passwd_file: str | None) -> Any:
+    """Where the mail goes. Users are those of the users file; without one, everybody who has a Maildir."""
+    knows = None if passwd_file is None else layout.open_users(passwd_file).look_up
+    return delivery.target(arguments, os.path.abspath(pattern), knows)
