@@ -147,7 +147,9 @@ def test_every_way_of_deleting_is_the_users(root: Path, tmp_path: Path, deletion
     maildrop.retrieved(maildrop.messages[1])
     run(maildrop.commit(maildrop.messages[:1]))
     run(maildrop.release())
-    assert len(run(mail.open("alice", CLIENT)).messages) == 1
+    maildrop = run(mail.open("alice", CLIENT))
+    run(maildrop.release())
+    assert len(maildrop.messages) == 1
     assert {path.stat().st_uid for path in (root / "alice").rglob("*")} == {OWNERS["alice"][0]}
     assert journal.stat().st_uid == 0
     assert " user=alice " in journal.read_text()
