@@ -23,8 +23,10 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(?:<!-- ci: (?P<name>[a-z]+) -->\n)?```(?P<language>[a-z]*)\n(?P<code>.*?)```", re.DOTALL)
 # Shell commands: `.ci/run` and `.ci/serve` run them as a reader would.
 RUN_BY_CI = {"serve", "admin", "existing", "tls", "test"}
-# `test_docs_testing` runs these.
-RUN_BY_PYTEST = {"clienttest", "faults", "backendtest", "replay", "servertest"}
+# `test_docs_testing` and `test_docs_migration` run these.
+RUN_BY_PYTEST = {
+    "clienttest", "faults", "backendtest", "replay", "servertest", "migrate", "ask", "verifyall",
+}  # fmt: skip
 # `interop.test_mta` runs these, in a real Postfix and a real Exim.
 RUN_BY_MTA = {
     "lmtpserve", "postfixlmtp", "eximlmtprouter", "eximlmtptransport", "postfixpipemaster", "postfixpipemain",

@@ -21,6 +21,7 @@ from trio_pop3.auth import passwd
 from trio_pop3.auth.schemes import Secret
 from trio_pop3.auth.stored import BadSecret
 from trio_pop3.backends.maildir import names
+from trio_pop3.backends.maildir.uids import UidMap
 from trio_pop3.backends.memory import MemoryMaildrop
 from trio_pop3.lmtp import LmtpConnection, State
 from trio_pop3.lmtp import connection as lmtp_connection
@@ -58,7 +59,7 @@ def files(folder: str, name: str) -> list[Path]:
 def test_there_are_targets() -> None:
     """Eight that were promised, and what grew beside them."""
     promised = {"server_bytes", "client_bytes", "pair", "body", "sasl", "proxy", "passwd", "maildir_names"}
-    assert promised | {"session", "saslprep", "secret", "lmtp"} == set(NAMES)
+    assert promised | {"session", "saslprep", "secret", "lmtp", "uidlists"} == set(NAMES)
     assert {path.name for path in (FUZZ / "seeds").iterdir()} == set(NAMES)
     assert {path.name for path in (FUZZ / "crashers").iterdir()} <= set(NAMES)
 
@@ -140,6 +141,10 @@ def keeps_recipients(connection: LmtpConnection) -> None:
     connection.state, connection._utf8 = State.READY, False
 
 
+def forgets_what_is_taken(uids: UidMap, base: bytes, path: bytes, nth: int) -> str:
+    return names.path_id(path) if nth else uids.uids.get(base) or names.unique_id(base)
+
+
 real_commit, real_release = MemoryMaildrop.commit, MemoryMaildrop.release
 real_delete, real_read = Snapshot.delete, proxy._read
 BLIND = SimpleNamespace(digest=hmac.digest, compare_digest=lambda one, other: True)
@@ -182,6 +187,7 @@ FAULTS: dict[str, tuple[str, Patches]] = {
     "a recipient is forgotten": ("lmtp", [(LmtpConnection, "_forget", keeps_recipients)]),
     "any password will do": ("secret", [(Secret, "is_of", lambda self, password: bool(password))]),
     "a name is another one's unique-id": ("maildir_names", [(names, "_HASH", re.compile(rb"(?!)"))]),
+    "and so is an imported one": ("uidlists", [(UidMap, "of", forgets_what_is_taken)]),
 }
 # What goes through as it is, since no target lists it among the outcomes.
 OTHERS: dict[str, type[Exception]] = {

@@ -11,6 +11,7 @@ import pytest
 
 from trio_pop3.backends.maildir.lock import MaildirLock
 from trio_pop3.backends.maildir.trash import trash
+from trio_pop3.backends.maildir.uids import write_map
 
 from ..backends.maildir_helpers import Box, lines
 from ..driving import Dialogue
@@ -65,6 +66,14 @@ def test_by_unique_id(command: Command, directory: Path, box: Box) -> None:
     assert (outcome.status, outcome.out) == (1, "")
     assert outcome.err == "trio-pop3: not in the trash: nonsense\n"
     assert sorted(box.held()) == [B, C]
+
+
+def test_by_a_unique_id_that_was_imported(command: Command, directory: Path, box: Box) -> None:
+    """P3: it is called as clients have called it."""
+    write_map(box.octets_path, {B.encode(): "from-elsewhere"})
+    outcome = command("undelete", directory, "alice", "--uid", "from-elsewhere")
+    assert (outcome.status, outcome.out.split()[1:2]) == (0, ["from-elsewhere"])
+    assert shown(box) == [b"1 from-elsewhere", f"2 {C}".encode()]
 
 
 def test_since_a_time(command: Command, directory: Path, box: Box) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .certificates import HOST, Pair
-from .server import PASSWORD, USER, program
+from .server import PASSWORD, USER, getmail_agent, program
 
 STLS, TLS = "STLS", "implicit TLS"
 
@@ -92,8 +92,7 @@ def getmail(account: Account, *options: str) -> bytes | None:
     assert account.over == TLS, "getmail knows no STLS for POP3"
     inbox, agent = account.home / "inbox", account.home / "agent"
     inbox.mkdir(exist_ok=True)
-    agent.write_text(f'#!/bin/sh\nexec cat > "{inbox}/message"\n')
-    agent.chmod(0o700)
+    getmail_agent(agent, f'cat > "{inbox}/message"')
     (account.home / "getmailrc").write_text(
         "[retriever]\ntype = SimplePOP3SSLRetriever\nserver = 127.0.0.1\n"
         f"port = {account.port}\nusername = {USER}\npassword = {account.secret}\nca_certs = {account.trusted}\n"

@@ -170,6 +170,23 @@ def serving(mail: Mail, *options: str, listen: str = "127.0.0.1:0") -> Iterator[
                     assert "Traceback" not in said, said
 
 
+# It ends when getmail waits for it, as far as can be seen from outside: asleep, with a handler for SIGCHLD (signal 17).
+_AGENT = """#!/bin/sh
+{command}
+for wait in $(seq 500); do
+    grep -q '^SigCgt:.*[13579bdf]....$' /proc/$PPID/status && grep -q '^State:.S' /proc/$PPID/status && exit 0
+    sleep 0.01
+done
+exit 75
+"""
+
+
+def getmail_agent(path: Path, command: str) -> None:
+    """Make a delivery agent for getmail of a shell command."""
+    path.write_text(_AGENT.format(command=command))
+    path.chmod(0o700)
+
+
 _PACKAGES = "curl fetchmail mpop getmail6 openssl haproxy dovecot-core dovecot-pop3d"
 
 

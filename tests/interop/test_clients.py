@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ..sansio.test_body import canon
-from .server import AWKWARD, PASSWORD, USER, Mail, Served, message, program, serving
+from .server import AWKWARD, PASSWORD, USER, Mail, Served, getmail_agent, message, program, serving
 
 BIG = {
     "20 MB": message("big", b"a line of mail, no longer than it should be, and again.\n" * 360_000),
@@ -155,8 +155,7 @@ def test_getmail_keeps_and_fetches_once_and_then_deletes(served: Served, tmp_pat
     inbox = tmp_path / "inbox"
     inbox.mkdir()
     agent = tmp_path / "agent"
-    agent.write_text(f'#!/bin/sh\nexec cat > "{inbox}/$$"\n')
-    agent.chmod(0o700)
+    getmail_agent(agent, f'cat > "{inbox}/$$"')
 
     def fetch(*, delete: bool) -> int:
         (tmp_path / "getmailrc").write_text(

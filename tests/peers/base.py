@@ -115,6 +115,7 @@ class Peer:
     ca: Path | None = None
     version: str
     reset_command: str
+    maildir: Path | None = None  # of the first user, for servers that keep one; gone when the server is
 
 
 def reset(peer: Peer) -> None:
@@ -226,14 +227,18 @@ class Place:
             # popa3d waits until what was written within this second can no longer change unseen.
             os.utime(path, (_DELIVERED, _DELIVERED))
 
-    def fill_maildirs(self, mail: Sequence[bytes]) -> None:
-        """A home with a Maildir for each user."""
+    def fill_maildirs(self, mail: Sequence[bytes] | Path) -> None:
+        """A home with a Maildir for each user: with this mail, or a copy of one that is there already."""
         for account in ACCOUNTS:
             home = self.mail / account.name
-            for part in ("cur", "new", "tmp"):
-                (home / "Maildir" / part).mkdir(parents=True)
-            for number, content in enumerate(mail, 1):
-                (home / "Maildir" / "new" / f"{_DELIVERED + number}.M{number}P1.host").write_bytes(content)
+            if isinstance(mail, Path):
+                home.mkdir(parents=True)
+                subprocess.run(["cp", "-a", mail, home / "Maildir"], check=True)
+            else:
+                for part in ("cur", "new", "tmp"):
+                    (home / "Maildir" / part).mkdir(parents=True)
+                for number, content in enumerate(mail, 1):
+                    (home / "Maildir" / "new" / f"{_DELIVERED + number}.M{number}P1.host").write_bytes(content)
             for path in (home, *home.rglob("*")):
                 os.chown(path, account.uid, account.uid)
 

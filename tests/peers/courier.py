@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
-from .base import ADDRESS, DEFAULT_MAIL, UNPACKED, Peer, caged, free_ports, installed, place, version, visit
+from .base import ADDRESS, DEFAULT_MAIL, FIRST, UNPACKED, Peer, caged, free_ports, installed, place, version, visit
 
 NAME: Final = "courier"
 
@@ -46,8 +47,11 @@ POP3_STARTTLS=YES exec $listen {port} $pop3
 
 
 @contextlib.contextmanager
-def serving(mail: Sequence[bytes] = DEFAULT_MAIL) -> Iterator[Peer]:
-    """Start it; at the end of the block nothing of it is left. Raises AssertionError if it is not installed."""
+def serving(mail: Sequence[bytes] | Path = DEFAULT_MAIL, *, port: int | None = None) -> Iterator[Peer]:
+    """Start it; at the end of the block nothing of it is left. Raises AssertionError if it is not installed.
+
+    `mail` may be a Maildir, of which each user gets a copy.
+    """
     programs = {
         "listener": installed("/usr/sbin/couriertcpd"),
         "authdaemond": installed("/usr/lib/courier/courier-authlib/authdaemond"),
@@ -65,11 +69,13 @@ def serving(mail: Sequence[bytes] = DEFAULT_MAIL) -> Iterator[Peer]:
             "/etc/courier": where.write("etc/authdaemonrc", _DAEMONRC).parent,
             **where.accounts("pop3"),
         }
-        port, tls_port = free_ports(2)
+        free_port, tls_port = free_ports(2)
+        port = port or free_port
         script = _SCRIPT.format(pem=pem, address=ADDRESS, port=port, tls_port=tls_port, **programs)
         with caged(where, script, [port, tls_port], covers):
             visit(port)
             yield Peer(
                 name=NAME, port=port, tls_port=tls_port, stls=True, ca=ca, reset_command=where.keep(),
+                maildir=where.mail / FIRST.name / "Maildir",
                 version=version("dpkg-query", "-W", "courier-base"),
             )  # fmt: skip

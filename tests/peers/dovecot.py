@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
-from .base import ACCOUNTS, ADDRESS, DEFAULT_MAIL, Peer, caged, free_ports, installed, place, version, visit
+from .base import ACCOUNTS, ADDRESS, DEFAULT_MAIL, FIRST, Peer, caged, free_ports, installed, place, version, visit
 
 NAME: Final = "dovecot"
 
@@ -53,8 +54,13 @@ userdb {{
 
 
 @contextlib.contextmanager
-def serving(mail: Sequence[bytes] = DEFAULT_MAIL) -> Iterator[Peer]:
-    """Start it; at the end of the block nothing of it is left. Raises AssertionError if it is not installed."""
+def serving(
+    mail: Sequence[bytes] | Path = DEFAULT_MAIL, *, port: int | None = None, settings: str = ""
+) -> Iterator[Peer]:
+    """Start it; at the end of the block nothing of it is left. Raises AssertionError if it is not installed.
+
+    `mail` may be a Maildir, of which each user gets a copy.
+    """
     program = installed("/usr/sbin/dovecot")
     installed("/usr/lib/dovecot/pop3")
     with place(NAME) as where:
@@ -62,14 +68,16 @@ def serving(mail: Sequence[bytes] = DEFAULT_MAIL) -> Iterator[Peer]:
         users = "".join(f"{a.name}:{a.password}:{a.uid}:{a.uid}::{where.mail / a.name}\n" for a in ACCOUNTS)
         shutil.chown(where.write("users", users, 0o640), group="dovecot")
         pair, ca = where.certificate()
-        port, tls_port = free_ports(2)
+        free_port, tls_port = free_ports(2)
+        port = port or free_port
         configuration = where.write(
             "dovecot.conf",
-            _CONFIGURATION.format(top=where.top, pair=pair, address=ADDRESS, port=port, tls_port=tls_port),
+            _CONFIGURATION.format(top=where.top, pair=pair, address=ADDRESS, port=port, tls_port=tls_port) + settings,
         )
         with caged(where, f"exec {program} -F -c {configuration}", [port, tls_port]):
             visit(port)
             yield Peer(
                 name=NAME, port=port, tls_port=tls_port, stls=True, ca=ca, reset_command=where.keep(),
+                maildir=where.mail / FIRST.name / "Maildir",
                 version=version(program, "--version"),
             )  # fmt: skip

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from . import check, deliver, lock, serve, undelete, user
+from . import check, deliver, lock, serve, uidl, undelete, user
 from .failure import Failure, complain, flush
 
 
@@ -17,7 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="trio-pop3", description="A POP3 server for Maildirs.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"trio-pop3 {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (serve, user, deliver, lock, undelete, check):
+    for command in (serve, user, deliver, lock, undelete, uidl, check):
         command.add_to(commands)
     return parser
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..backends.maildir import PathPattern
 from ..backends.maildir.lock import MaildirLock
 from ..backends.maildir.scan import Whereabouts
 from ..backends.maildir.trash import Discarded, Trash, check_folder, trash
+from ..backends.maildir.uids import UidMapError, read_map
 from .directory import maildir_of
 from .failure import Failure, complain, reason, say
+
+# A message, and the unique-id that it had and will have again.
+Found: TypeAlias = tuple[str, Discarded]
 
 
 def add_to(commands: Any) -> None:
@@ -52,7 +56,12 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         lock.acquire()
         with trash(maildir, arguments.trash, make=False) as folder:
-            return _restore(folder, maildir, _asked_for(folder.contents(), arguments), dry=arguments.dry_run)
+            contents = folder.contents()
+            uids = read_map(maildir).of_first(one.base for one in contents)
+            wanted = _asked_for(list(zip(uids, contents, strict=True)), arguments)
+            return _restore(folder, maildir, wanted, dry=arguments.dry_run)
+    except UidMapError as failure:
+        raise Failure(f"cannot undelete: {failure}") from None
     except BlockingIOError:
         raise Failure(f"{arguments.name} is logged in; see `trio-pop3 lock list`, and try again later") from None
     except OSError as failure:
@@ -77,28 +86,28 @@ def _maildir(arguments: argparse.Namespace) -> str:
     return path
 
 
-def _asked_for(contents: list[Discarded], arguments: argparse.Namespace) -> list[Discarded]:
+def _asked_for(contents: Sequence[Found], arguments: argparse.Namespace) -> Sequence[Found]:
     if arguments.uid is None:
-        return [one for one in contents if arguments.since is None or one.since >= arguments.since]
-    found = [one for one in contents if one.uid in arguments.uid]
-    if missing := {*arguments.uid} - {one.uid for one in found}:
+        since = arguments.since
+        return [(uid, one) for uid, one in contents if since is None or one.since >= since]
+    if missing := {*arguments.uid} - {uid for uid, _ in contents}:
         raise Failure(f"not in the trash: {', '.join(sorted(missing))}")
-    return found
+    return [(uid, one) for uid, one in contents if uid in arguments.uid]
 
 
-def _restore(folder: Trash, maildir: bytes, wanted: Iterable[Discarded], *, dry: bool) -> int:
+def _restore(folder: Trash, maildir: bytes, wanted: Sequence[Found], *, dry: bool) -> int:
     status = 0
     there = {*Whereabouts(maildir).look()}
     try:
-        for one in wanted:
+        for uid, one in wanted:
             if one.base in there:
-                complain(f"{one.uid} is in the maildrop already, so what is in the trash stays there")
+                complain(f"{uid} is in the maildrop already, so what is in the trash stays there")
                 status = 1
                 continue
             if not dry:
                 folder.restore(maildir, one)
             there.add(one.base)
-            say(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z', time.localtime(one.since))}  {one.uid}  {one.stored}")
+            say(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z', time.localtime(one.since))}  {uid}  {one.stored}")
     finally:
         if not dry:
             folder.sync_restored(maildir)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, get_args
@@ -66,6 +66,19 @@ class Retention:
     async def expiry(self, user: str | None, /) -> Policy:
         """What CAPA announces (RFC 2449 section 6.7)."""
         return Policy(self.days(user), per_user=callable(self.expire))
+
+
+def rename_uids(maildir: bytes, renamed: Mapping[str, str]) -> None:
+    """What is written down of messages holds for them under new unique-ids (old -> new), too. Raises OSError.
+
+    Before the new ones are served: otherwise what was deleted would come back as if it were new.
+    """
+    for name in (HIDDEN, RETRIEVED):
+        file = UidTimes(maildir, name)
+        times = file.read()
+        fresh = {new: times[old] for old, new in renamed.items() if old in times}
+        if fresh:
+            file.write({**times, **fresh})
 
 
 def _checked(days: Days) -> int | None:

@@ -14,7 +14,8 @@ from typing import Final, TypeAlias
 
 from ...backend import MessageInfo
 from ...sansio import OctetCounter
-from .names import arrival, base_name, path_id, unique_id
+from .names import arrival, base_name
+from .uids import UidMap, read_map
 
 READ_OCTETS: Final = 256 * 1024
 # How often to look for files that others keep renaming before giving up.
@@ -188,18 +189,21 @@ _Arrived: TypeAlias = tuple[int, int, bytes, int, str, int, int]
 def snapshot(files: Whereabouts) -> list[MaildirMessage]:
     """Every message, oldest first, with its exact size. What is no regular file, or vanishes for good, is left out.
 
-    Raises OSError if the directories or a message that is there cannot be read: mail that is there is never hidden.
+    Raises OSError if the directories or a message that is there cannot be read: mail that is there is never hidden;
+    UidMapError if imported unique-ids cannot be understood.
     """
     arrived: list[_Arrived] = []
     waiting: Iterable[bytes] = files.look()
+    uids = read_map(files.maildir)
     for _ in range(MOST_LOOKS):
-        moved = [base for base in waiting if not _measure_into(arrived, files, base)]
+        moved = [base for base in waiting if not _measure_into(arrived, files, uids, base)]
         there = files.look() if moved else {}
         waiting = [base for base in moved if base in there]
         if not waiting:
             break
     else:
         raise OSError(errno.EBUSY, "files are renamed again and again", files.maildir)
+    uids.forget()
     in_order = _emptied_in_order(arrived)
     return [MaildirMessage(uid, octets, base, inode) for _, _, base, _, uid, octets, inode in in_order]
 
@@ -216,7 +220,7 @@ def _emptied_in_order(arrived: list[_Arrived]) -> Iterator[_Arrived]:
         yield from sorted(portions.pop())
 
 
-def _measure_into(arrived: list[_Arrived], files: Whereabouts, base: bytes) -> bool:
+def _measure_into(arrived: list[_Arrived], files: Whereabouts, uids: UidMap, base: bytes) -> bool:
     """Measure the messages with a base name, mostly one; False, and none of them, if one is not where it was."""
     measured: list[_Arrived] = []
     for nth, path in enumerate(files.places(base)):
@@ -228,7 +232,6 @@ def _measure_into(arrived: list[_Arrived], files: Whereabouts, base: bytes) -> b
             if failure.errno not in _NO_MAIL:
                 raise
         else:
-            uid = path_id(path) if nth else unique_id(base)
-            measured.append((*arrival(base, modified), nth, uid, octets, inode))
+            measured.append((*arrival(base, modified), nth, uids.of(base, path, nth), octets, inode))
     arrived += measured
     return True

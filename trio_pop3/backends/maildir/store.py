@@ -33,6 +33,7 @@ from .lock import MaildirLock, owner_note
 from .paths import PathPattern, folder_component
 from .retention import Deletion, Expire, Keeper, Retention
 from .scan import READ_OCTETS, MaildirMessage, Whereabouts, snapshot
+from .uids import UidMapError
 from .waiting import patiently
 
 logger = logging.getLogger("trio_pop3.maildir")
@@ -78,8 +79,8 @@ class MaildirStore:
     """Serves Maildirs found by a pattern, such as `/var/mail/vhosts/{domain}/{local}/Maildir`.
 
     new/ and cur/ are read; delivery and IMAP are never held up, and unless an option says so nothing is moved and no
-    flag is changed. Unique-ids are the base names of the files. A Maildir that is not there is a failure, never an
-    empty maildrop: clients would forget what they have fetched.
+    flag is changed. Unique-ids are the base names of the files, or what was imported (uids.py). A Maildir that is not
+    there is a failure, never an empty maildrop: clients would forget what they have fetched.
 
     Args:
         pattern: see `PathPattern`, which may raise ValueError.
@@ -186,6 +187,9 @@ def _opened(keeper: Keeper, lock: MaildirLock, wake: Callable[[], None] | None) 
         raise _unopened(os.fsdecode(keeper.files.maildir), failure) from None
     try:
         return keeper.shown(snapshot(keeper.files))
+    except UidMapError as failure:
+        logger.error("nobody can log in before it is mended: %s", failure)
+        raise PermanentFailure("the mail store cannot be read") from None
     except OSError as failure:
         raise _unopened(os.fsdecode(keeper.files.maildir), failure) from None
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from .disposal import Unlink
 from .files import own
-from .names import base_name, new_name, unique_id
+from .names import base_name, new_name
 
 # `.Trash`, `.INBOX.Trash`: what Maildir++ calls a folder, and no file of ours.
 _FOLDER: Final = re.compile(r"(?!\.trio-pop3)(?:\.[^/.\x00-\x1f\x7f]+)+")
@@ -129,13 +129,8 @@ class Discarded:
 
     @property
     def base(self) -> bytes:
-        """Its base name."""
+        """Its base name: with it comes its unique-id."""
         return base_name(self.name)
-
-    @property
-    def uid(self) -> str:
-        """The unique-id it had, and will have again, if that came from its name."""
-        return unique_id(self.base)
 
 
 @contextmanager
