@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_pop3.backend import AuthenticationFailed, MaildropInUse, NoSuchFolder, PermanentFailure, TemporaryFailure
-from trio_pop3.backends.maildir import MaildirStore, PathPattern, make_maildir
+from trio_pop3.backends.maildir import MaildirStore, MaildirTarget, PathPattern, make_maildir
 from trio_pop3.backends.maildir.access import ForeignLink, check_way
+from trio_pop3.delivery import DeliveryFailed, Envelope
+from trio_pop3.lmtp.grammar import Address
 
 from ..driving import CLIENT, run
 from .maildir_helpers import Box, inline, open_files
@@ -239,3 +241,31 @@ def test_names_that_differ_in_case(box: Box) -> None:
     with pytest.raises(MaildropInUse):
         run(store.open("Alice", CLIENT))
     run(held.release())
+
+
+@pytest.mark.parametrize("place", ["", "new", "tmp"])
+async def test_deliveries_go_the_same_way(box: Box, bob: Box, foreign: Link, place: str) -> None:
+    """H11: mail for alice is not put where a link of hers leads; and other recipients get theirs."""
+    address = Address("x", "example.org")
+    target = MaildirTarget(f"{box.root}/{{user}}", run_sync=inline)
+    carol = Box(box.root, "carol")
+    (box.path / place).rename(box.root / "old")
+    foreign(bob.path / place, box.path / place)
+    delivery = target.begin(Envelope(None, [(address, "alice"), (address, "carol")], b""))
+    await delivery.write(b"mail\r\n")
+    with pytest.raises(DeliveryFailed, match="is not followed without follow_symlinks"):
+        await delivery.finish(0)
+    await delivery.finish(1)
+    await delivery.discard()
+    assert len(carol.names()) == 1
+    assert bob.names() == [b"1700000002.secret"]
+    assert list((bob.path / "tmp").iterdir()) == []
+    follower = MaildirTarget(f"{box.root}/{{user}}", run_sync=inline, follow_symlinks=True)
+    delivery = follower.begin(Envelope(None, [(address, "alice")], b""))
+    await delivery.finish(0)
+    await delivery.discard()
+
+
+def test_deliveries_as_the_owner_and_through_any_link() -> None:
+    with pytest.raises(ValueError, match="as_owner cannot go with follow_symlinks"):
+        MaildirTarget("/m/{user}", follow_symlinks=True, as_owner=True)

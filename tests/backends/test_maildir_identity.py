@@ -19,8 +19,10 @@ import pytest
 import trio
 
 from trio_pop3.backend import MessageUnavailable, NoSuchFolder, PermanentFailure
-from trio_pop3.backends.maildir import MaildirStore, access, make_maildir
+from trio_pop3.backends.maildir import MaildirStore, MaildirTarget, access, make_maildir
 from trio_pop3.backends.maildir.identity import Identity, IdentityError, as_server, check_powers
+from trio_pop3.delivery import Envelope
+from trio_pop3.lmtp.grammar import Address
 
 from ..driving import CLIENT, run
 from .maildir_helpers import inline
@@ -135,6 +137,30 @@ def test_folders_are_the_users_as_well(root: Path) -> None:
     assert (root / "alice" / ".Junk" / ".trio-pop3.lock").stat().st_uid == OWNERS["alice"][0]
     with pytest.raises(NoSuchFolder):
         run(store(root, run_sync=inline).folder("No").open("alice", CLIENT))
+
+
+@as_root
+async def test_deliveries_are_the_users(root: Path) -> None:
+    """Otherwise they could not read them, and their mail would be closed to them."""
+    addresses = [(Address(user, "example.org"), user) for user in OWNERS]
+    target = MaildirTarget(f"{root}/{{user}}", as_owner=True)
+    delivery = target.begin(Envelope(None, addresses, b""))
+    await delivery.write(b"x" * 600_000)
+    assert [len(list((root / user / "tmp").iterdir())) for user in OWNERS] == [1, 1]
+    for index in range(len(addresses)):
+        await delivery.finish(index)
+    await delivery.discard()
+    for user, (uid, gid) in OWNERS.items():
+        found = {(path.stat().st_uid, path.stat().st_gid) for path in (root / user).rglob("*")}
+        assert found == {(uid, gid)}
+        maildrop = await store(root).open(user, CLIENT)
+        assert len(maildrop.messages) == len(MAIL[user]) + 1
+        await maildrop.release()
+    given_up = target.begin(Envelope(None, addresses, b""))
+    await given_up.write(b"x" * 600_000)
+    await given_up.discard()
+    assert [list((root / user / "tmp").iterdir()) for user in OWNERS] == [[], []]
+    assert everybody() == {repr(who())}
 
 
 @as_root

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import poplib
+import shutil
+import smtplib
+import tempfile
 import time
 from pathlib import Path
 
@@ -102,6 +105,34 @@ def test_as_owner_the_mail_of_root_is_refused(junk: Path) -> None:
             subjects(port, "alice")
         assert "nobody's mail is touched as root" in server.until("nobody's mail.*")[0] + server.said
         assert server.stop() == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the refusal is what can be tested without root")
+def test_as_owner_with_deliveries() -> None:
+    """What comes in by LMTP can be read by whom it is for, who owns it; the server is root."""
+    top = Path(tempfile.mkdtemp(prefix="trio-pop3-"))
+    try:
+        top.chmod(0o755)
+        maildir = top / "mail" / "alice"
+        make_maildir(maildir)
+        maildir.parent.chmod(0o755)
+        (top / "users").write_text("alice:{PLAIN}secret\n")
+        for place in [maildir, *maildir.rglob("*")]:
+            os.chown(place, 61_001, 61_001)
+        options = ["--as-owner", "--listen", "127.0.0.1:0", "--lmtp", f"unix:{top}/lmtp", "--local-part"]
+        with started(top, *options) as server:
+            port = server.until(r"on 127\.0\.0\.1:(\d+)")[1]
+            with smtplib.LMTP(str(top / "lmtp")) as sender:
+                sender.sendmail("", ["alice@example.org"], b"Subject: came in\r\n\r\n")
+            client = poplib.POP3("127.0.0.1", int(port), timeout=20)
+            client.user("alice")
+            client.pass_("secret")
+            assert b"Subject: came in" in client.retr(1)[1]
+            client.quit()
+            assert server.stop() == 0
+        assert {path.stat().st_uid for path in maildir.rglob("*")} == {61_001}
+    finally:
+        shutil.rmtree(top)
 
 
 def test_follow_symlinks(junk: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from ...backend import NoSuchFolder
-from .identity import Identity
+from .identity import Identity, check_powers
 
 # As the kernel has it.
 _MOST_LINKS: Final = 40
@@ -23,6 +23,14 @@ _MOST_LINKS: Final = 40
 
 class ForeignLink(OSError):
     """A symbolic link that somebody else has made stands in the way."""
+
+
+def check_owning(*, follow_symlinks: bool, as_owner: bool) -> None:
+    """Raises ValueError for options that do not go together, OSError for what this process may not do."""
+    if as_owner and follow_symlinks:
+        raise ValueError("as_owner cannot go with follow_symlinks: a link would lead to another owner's mail")
+    if as_owner:
+        check_powers()
 
 
 class Access:
@@ -35,9 +43,20 @@ class Access:
         run_sync: runs blocking work in threads.
         follow_symlinks: the way is not checked.
         as_owner: whether everything is done as the owner of the Maildir.
+        parts: the directories in it, or in the folder, that are worked on.
     """
 
-    __slots__ = ("_as_owner", "_entered", "_folder", "_follow_symlinks", "_identity", "_root", "_run_sync", "maildir")
+    __slots__ = (
+        "_as_owner",
+        "_entered",
+        "_folder",
+        "_follow_symlinks",
+        "_identity",
+        "_parts",
+        "_root",
+        "_run_sync",
+        "maildir",
+    )
 
     def __init__(
         self,
@@ -48,6 +67,7 @@ class Access:
         *,
         follow_symlinks: bool,
         as_owner: bool,
+        parts: Sequence[bytes] = (b"cur", b"new"),
     ) -> None:
         self._root: Final = root
         self.maildir: Final = maildir
@@ -55,6 +75,7 @@ class Access:
         self._run_sync: Final = run_sync
         self._follow_symlinks: Final = follow_symlinks
         self._as_owner: Final = as_owner
+        self._parts: Final = parts
         self._entered = False
         self._identity: Identity | None = None
 
@@ -67,9 +88,10 @@ class Access:
         """Run blocking work in a thread. Raises OSError or NoSuchFolder, the first time, if there is no way."""
         if self._entered and self._identity is None:
             return await self._run_sync(work, *args)
-        return await self._run_sync(self._do, work, *args)
+        return await self._run_sync(self.do, work, *args)
 
-    def _do(self, work: Callable[..., Any], *args: Any) -> Any:
+    def do(self, work: Callable[..., Any], *args: Any) -> Any:
+        """`run_sync`, in this thread."""
         if not self._entered:
             status = self._enter()
             if self._as_owner:
@@ -82,7 +104,7 @@ class Access:
 
     def _enter(self) -> os.stat_result:
         below = b"" if self._folder is None else self._folder + b"/"
-        parts = [below + part for part in (b"cur", b"new")]
+        parts = [below + part for part in self._parts]
         try:
             if self._follow_symlinks:
                 for part in parts:

@@ -25,9 +25,8 @@ from ...backend import (
     Store,
     TemporaryFailure,
 )
-from .access import Access
+from .access import Access, check_owning
 from .arrivals import times_of_arrival
-from .identity import check_powers
 from .journal import Journal, Who
 from .lock import MaildirLock, owner_note
 from .paths import PathPattern, folder_component
@@ -123,10 +122,7 @@ class MaildirStore:
         journal: str | os.PathLike[str] | None = None,
         expire: Expire | None = None,
     ) -> None:
-        if as_owner and follow_symlinks:
-            raise ValueError("as_owner cannot go with follow_symlinks: a link would lead to another owner's mail")
-        if as_owner:
-            check_powers()
+        check_owning(follow_symlinks=follow_symlinks, as_owner=as_owner)
         self._follow_symlinks: Final = follow_symlinks
         self._as_owner: Final = as_owner
         self._folder: bytes | None = None  # the directory of the folder that is opened, below the Maildir
