@@ -95,6 +95,21 @@ def test_links_of_ours_are_followed(box: Box, place: str) -> None:
     assert opened(box) == ["1700000001.in"]
 
 
+def test_links_of_the_user_that_we_run_as(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is not root, but owns all mail."""
+    elsewhere = box.root.parent / "elsewhere"
+    box.path.rename(elsewhere)
+    box.path.symlink_to(elsewhere)
+    if os.geteuid() == 0:
+        os.chown(box.path, STRANGER, STRANGER, follow_symlinks=False)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "geteuid", lambda: STRANGER)
+            status = check_way(os.fsencode(box.root), box.octets_path, [b"cur"])
+    else:
+        status = check_way(os.fsencode(box.root), box.octets_path, [b"cur"])
+    assert os.path.samestat(status, elsewhere.stat())
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_all_links_are_followed_if_told_so(box: Box, foreign: Link, place: str) -> None:
     elsewhere = box.root.parent / "elsewhere"

@@ -133,6 +133,44 @@ def test_maildrops_hear_what_their_clients_have_got() -> None:
         run(quiet_maildrop.release())
 
 
+class Slow:
+    """A store that takes its time, and gives its lock back when that is over."""
+
+    def __init__(self, waits: str) -> None:
+        self._waits = waits
+        self.held = 0
+        self.messages: list[be.MessageInfo] = []
+
+    async def _step(self, name: str) -> None:
+        await trio.sleep(100 if name == self._waits else 1)
+
+    async def open(self, user: str, client: be.ClientInfo) -> Any:
+        await self._step("open")
+        self.held += 1
+        return self
+
+    async def arrivals(self) -> list[float]:
+        await self._step("arrivals")
+        return []
+
+    async def release(self) -> None:
+        await self._step("release")
+        self.held -= 1
+
+
+@pytest.mark.parametrize("waits", ["open", "arrivals"])
+async def test_what_was_locked_is_free_after_a_cancelled_login(
+    waits: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """P1: giving back takes a while as well, and is not cut."""
+    stores = [Slow(""), Slow(""), Slow(waits)]
+    view: Any = newest(Union(stores[0], {"Junk": stores[1], "Later": stores[2]}))
+    with trio.move_on_after(10):
+        await view.open("alice", CLIENT)
+    assert trio.current_time() < 20
+    assert [store.held for store in stores] == [0, 0, 0]
+
+
 def test_nothing_is_changed_by_a_view_that_does_nothing() -> None:
     shelf = Shelf()
     maildrop = run(View(shelf).open("alice", CLIENT))
