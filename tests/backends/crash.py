@@ -1,8 +1,9 @@
 """Kills a process at any one of its system calls, or makes that one fail: what strace can do with `-e inject`.
 
-A zygote imports everything once and forks for each try. The fork waits in a pipe until strace has it, then does one
-thing and ends. strace counts what it does from there on; the n-th call is where the process dies before the kernel
-has done it, or where the kernel says ENOSPC or EIO instead of doing it.
+A zygote imports everything once and forks for each try. The fork makes a call that nothing else makes, whenever it is
+told to, until strace is seen to see it; then it does one thing and ends. strace counts what it does from there on; the
+n-th call of a name is where the process dies before the kernel has done it, or where the kernel says ENOSPC or EIO
+instead of doing it.
 """
 
 from __future__ import annotations
@@ -12,39 +13,43 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-# What a fork does when it is let go: a line of Python, with `box` at hand. The pipe is a call of its own: the first.
-_ZYGOTE: Final = """
-import gc, os, sys
+# The fork is told by a socket, since what it receives there must not be counted among what is read.
+_ZYGOTE: Final = r"""
+import gc, os, socket, sys
 from tests.backends.crash_scenarios import *
 gc.disable()
 for line in sys.stdin:
     root, scenario = line.split()
-    go, let = os.pipe()
+    told, tell = socket.socketpair()
     pid = os.fork()
     if not pid:
-        os.close(let)
         run = SCENARIOS[scenario]
         prepared = Prepared(root)
-        os.read(go, 1)
+        told.send(b"!")
+        while told.recv(1) == b"?":
+            os.getppid()
         status = 70
         try:
             status = run(prepared)
         finally:
             os._exit(status)
-    os.close(go)
+    tell.recv(1)
     print(pid, flush=True)
-    sys.stdin.readline()
-    os.write(let, b"x")
-    os.close(let)
+    while sys.stdin.readline() == "?\n":
+        tell.send(b"?")
+    tell.send(b"!")
     print(os.waitpid(pid, 0)[1], flush=True)
+    told.close()
+    tell.close()
 """
-_ATTACHED: Final = re.compile(r"attached")
+_SEEN: Final = "getppid()"
 _SECONDS: Final = 60
 
 
@@ -71,22 +76,28 @@ class Zygote:
         words = ["strace", "-f", "-q", "-e", "signal=none", "-o", str(log), "-p", pid]
         if inject:
             words[1:1] = ["-e", f"inject={inject}"]
-        # It says that it is attached, and not with -q.
-        words.remove("-q")
         strace = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
         try:
-            assert strace.stderr is not None
-            said = strace.stderr.readline()
-            assert _ATTACHED.search(said), said + strace.stderr.read()
-            self._say("go")
+            self._wait_for(strace, log)
+            self._say("!")
             status = int(self._line())
             strace.wait(_SECONDS)
         finally:
             strace.kill()
             strace.communicate()
-        calls = re.findall(r"^\d+ +(\w+)\(", log.read_text(), re.MULTILINE)
+        # Without what tells the fork to go on.
+        calls = re.findall(r"^\d+ +(?!recvfrom)(\w+)\(", log.read_text().rpartition(_SEEN)[2], re.MULTILINE)
         log.unlink()
         return Outcome(None if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status), calls)
+
+    def _wait_for(self, strace: subprocess.Popen[str], log: Path) -> None:
+        """It may say that it is attached before it is."""
+        end = time.monotonic() + _SECONDS
+        while not (log.exists() and _SEEN in log.read_text()):
+            assert strace.poll() is None, f"strace has ended: {strace.communicate()[1]} {log.read_text()}"
+            assert time.monotonic() < end, "strace sees nothing"
+            self._say("?")
+            time.sleep(0.005)
 
     def _say(self, line: str) -> None:
         stdin: IO[str] | None = self._process.stdin

@@ -12,6 +12,8 @@ from typing import Any, Final
 from .faulty_server import OTHER, OTHER_PASSWORD, PASSWORD, USER, Conversation, Fault, RememberingGate, Reply
 
 OK, ERR = b"+OK\r\n", b"-ERR no\r\n"
+# Connections, and timestamps, before the first check.
+BEFORE: Final = 8
 _NO_ONE: Final = b"trio-pop3-check-nobody"
 
 
@@ -51,7 +53,8 @@ def greets(old: bytes, new: bytes) -> Fault:
 
     def reply(talk: Conversation, line: bytes | None) -> bytes:
         said = talk.honest(line)
-        return re.sub(old, new, said) if line is None and talk.number > 6 else said
+        before = BEFORE if talk.server.fault.timestamp else BEFORE // 2
+        return re.sub(old, new, said) if line is None and talk.number > before else said
 
     return Fault(reply=reply)
 
@@ -99,6 +102,10 @@ def _in_use_for_strangers(talk: Conversation, line: bytes) -> bytes:
 
 def _other_waits(talk: Conversation, line: bytes) -> bytes:
     return b"-ERR wait\r\n" if talk.server.backend.locked(USER) else talk.honest(line)
+
+
+def _anybodys_password(talk: Conversation, line: bytes) -> bytes:
+    return talk.honest(b"PASS " + PASSWORD.encode() if talk.last == b"USER " + USER.encode() else line)
 
 
 def _names_unknown(talk: Conversation, line: bytes) -> bytes:
@@ -289,7 +296,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "223": Fault(reply=_lingering_lock),
     "224": does(b"PASS .*", _in_use_for_strangers),
     "225": does(b"USER " + OTHER.encode(), _other_waits),
-    "226": reads(b"PASS " + OTHER_PASSWORD.encode(), lambda line: b"PASS " + PASSWORD.encode()),
+    "226": does(b"PASS " + OTHER_PASSWORD.encode(), _anybodys_password),
     "227": Fault(rules={"login_delay": 1}),
     # --- SASL
     "301": says(b"AUTH X-.*", OK, inside=False),
@@ -388,7 +395,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "605": says(b"TOP .*", ERR),
     "606": says(b"UIDL.*", ERR),
     "607": with_(
-        does(b"USER .*", lambda talk, line: ERR if talk.number > 6 else talk.honest(line)),
+        does(b"USER .*", lambda talk, line: ERR if talk.number > BEFORE else talk.honest(line)),
         many=True,
     ),
     "608": _capa(b"TOP\r\n", b""),

@@ -126,6 +126,7 @@ def test_json_has_the_keys_that_are_promised() -> None:
             "seconds": 1.5,
             "logins": 7,
             "failed_logins": 2,
+            "stopped": "",
         },
         "summary": {"passed": 1, "failed": 1, "warned": 1, "skipped": 3},
     }

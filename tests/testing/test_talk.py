@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from trio_pop3.sansio import BodyEncoder
 from trio_pop3.testing import BadReply, Closed, Reply, Silent, Talk, Transcript, canonical, chunkings, messages
+from trio_pop3.testing.talk import Endless
 from trio_pop3.testing.transcript import Entry
 
 from .scripted import ScriptedWire, multiline
@@ -173,7 +174,7 @@ def test_more_than_the_end(pieces: list[bytes]) -> None:
     """What came along with the last reply, and what comes behind it."""
     talk = Talk(ScriptedWire(*pieces))
     talk.reply()
-    with pytest.raises(BadReply, match="more was said where the server should have closed: b'more'"):
+    with pytest.raises(BadReply, match='more was said where the server should have closed: "more"'):
         talk.expect_end()
 
 
@@ -245,3 +246,58 @@ def test_octets_in_clear_behind_stls_are_no_part_of_what_is_encrypted() -> None:
     with pytest.raises(BadReply, match="sent more in clear"):
         talk.start_tls()
     assert not wire.done
+
+
+# --- without end, and secrets ----------------------------------------------------------------------------------------
+
+
+class EndlessWire(ScriptedWire):
+    """Behind its first piece the server says the same for ever."""
+
+    def __init__(self, first: bytes, again: bytes) -> None:
+        super().__init__(first, closes=False)
+        self._again = again
+        self.received = 0
+
+    def receive(self) -> bytes:
+        data = self.pieces.pop(0) if self.pieces else self._again
+        self.received += len(data)
+        return data
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "most"),
+    [
+        (b"+OK ", b"x" * 65536, 2**20),
+        (b"+OK\r\n", b"TOP\r\n" * 13_000, 64 * 2**20),
+        (b"+OK\r\n", b"x" * 65536, 64 * 2**20),
+    ],
+)
+def test_a_reply_without_end_is_given_up(first: bytes, again: bytes, most: int) -> None:
+    """In bounded memory: of the transcript, too, only the beginning is kept."""
+    wire = EndlessWire(first, again)
+    talk = Talk(wire)
+    talk.transcript.add("C", b"CAPA\r\n")
+    with pytest.raises(Endless, match=f"of more than {most} octets"):
+        talk.reply(multiline=True)
+    assert most < wire.received <= most + 2 * 65536
+    assert len(talk.transcript.entries) == 2
+    assert "only its beginning is here" in str(talk.transcript)
+
+
+def test_a_long_reply_that_ends_is_read() -> None:
+    body = b"x" * (8 * 2**20)
+    assert read(b"+OK\r\n" + body + b"\r\n.\r\n", multiline=True).lines == (body,)  # also if it comes at once
+
+
+@pytest.mark.parametrize("secret", [b"secret" * 30, b'it\'s "quoted"' * 10, b"s\xe4cret" * 20])
+@pytest.mark.parametrize("reply", [b"%s\r\n", b"-ERR %s", b"-ERR %s\n", b"+OK\r\n%s"])
+def test_what_is_hidden_is_hidden_before_it_is_cut(secret: bytes, reply: bytes) -> None:
+    """P5."""
+    talk = Talk(ScriptedWire(reply % secret), Transcript(hide={secret: "password"}))
+    with pytest.raises(BadReply) as caught:  # noqa: PT012
+        talk.reply()
+        talk.expect_end()
+    assert "\\{password}" in str(caught.value)
+    assert "ecret" not in str(caught.value)
+    assert "quoted" not in str(caught.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import struct
@@ -220,6 +221,28 @@ def test_a_server_that_says_nothing() -> None:
         with pytest.raises(Silent, match=r"said nothing for 0\.01 s"):
             wire.receive()
         wire.close()
+
+
+@pytest.mark.parametrize("slowest", [4096, 10])
+def test_a_server_that_is_slow_to_no_end(slowest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every octet comes in time; who says much may take longer."""
+    monkeypatch.setattr("trio_pop3.testing.wire._SLOWEST_LINE", slowest)
+
+    def drip(connection: socket.socket) -> None:
+        for _ in range(100):
+            connection.sendall(b"x")
+            if select.select([connection], [], [], 0.005)[0]:
+                return
+
+    with peer(drip) as port, contextlib.closing(SocketWire(HOST, port, timeout=0.04)) as wire:
+        if slowest == 10:
+            assert sum(len(wire.receive()) for _ in range(90)) >= 90
+        else:
+            with pytest.raises(Silent, match=r"slow to no end: it has said [1-9]\d* octets"):
+                all(wire.receive() for _ in range(1000))
+        wire.send(b"QUIT\r\n")  # a turn of ours: there is time again
+        while wire.receive():
+            pass
 
 
 def test_a_server_that_takes_nothing() -> None:

@@ -6,12 +6,11 @@ import argparse
 import ipaddress
 import json
 import os
+import re
 import secrets
 import socket
 import ssl
-import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -25,16 +24,25 @@ from ..testing.checks import (
     Profile,
     Report,
     Settings,
+    Verdict,
     run_checks,
 )
+from ..testing.checks.base import printable
 from ..testing.checks.files import as_json, as_junit
-from ..testing.checks.properties import PROPERTY_CHECK, property_run
+from ..testing.checks.properties import PROPERTY_CHECK, Unfinished, property_run
 from ..testing.checks.table import Progress, headline, listing, table
+from .check_files import Results, hypothesis_elsewhere, shell_reset
 from .failure import Failure, complain, reason, say
 
 _PASSWORD: Final = "TRIO_POP3_PASSWORD"
 _UNUSABLE: Final = frozenset("\r\n\0")
-_RESET_SECONDS: Final = 60
+_MOST_SECONDS: Final = 3600
+_INTERRUPTED: Final = "interrupted in check 901"
+# IPv6 has colons, and with a port it stands in brackets.
+_ADDRESS: Final = re.compile(
+    r"(?:\[(?P<bracketed>[^][]+)\]|(?P<host>[^][:]+))(?::(?P<port>[0-9]{1,5}))?|(?P<bare>[^][:]*:[^][:]*:[^][]*)"
+)
+_MOST_SHOWN: Final = 60
 _PORTS: Final = {Encryption.NONE: 110, Encryption.STLS: 110, Encryption.IMPLICIT: 995}
 
 
@@ -43,7 +51,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "check", help="check a POP3 server, anybody's, against the RFCs", allow_abbrev=False,
         description="Makes numbered checks of a POP3 server, then has dialogues with it that are made from a seed. The "
-        "exit status is 0 if every MUST holds, 1 if one does not, 2 if nothing could be checked. Nothing is deleted "
+        "exit status is 0 if every MUST holds, 1 if one does not, 2 if it could not be seen. Nothing is deleted "
         "without --destructive. It logs in about 150 times, one after the other.",
     )  # fmt: skip
     parser.add_argument("address", metavar="HOST:PORT", nargs="?", help="or [IPV6]:PORT")
@@ -98,14 +106,18 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     settings = _settings(arguments)
     seed = secrets.randbits(32) if arguments.seed is None else arguments.seed
-    say(headline(settings, seed))
-    report = _made(settings, checks, seed, arguments.max_examples)
-    say("\n".join(table(report, colour=_wants_colour(), verbose=arguments.verbose)))
-    if arguments.json:
-        text = json.dumps(as_json(report, settings, seed=seed), indent=2)
-        _write(arguments.json, f"{text}\n".encode())
-    if arguments.junit:
-        _write(arguments.junit, as_junit(report, settings))
+    with Results([arguments.json, arguments.junit]) as results:
+        say(headline(settings, seed))
+        if settings.destructive and settings.reset is None:
+            say("without --reset the maildrop is emptied: what needs messages is skipped in the end, and next time")
+        report = _made(settings, checks, seed, arguments.max_examples)
+        try:
+            text = json.dumps(as_json(report, settings, seed=seed), indent=2)
+            results.write(f"{text}\n".encode(), as_junit(report, settings))
+        finally:
+            say("\n".join(table(report, colour=_wants_colour(), verbose=arguments.verbose)))
+    if report.stopped:
+        raise Failure(printable(report.stopped), 130 if report.stopped == _INTERRUPTED else 2)
     return 0 if report.conforms else 1
 
 
@@ -116,23 +128,29 @@ def _made(settings: Settings, checks: list[Check], seed: int, max_examples: int)
     progress = Progress(sys.stderr, len(checks) + properties) if _is_terminal(sys.stderr) else None
     try:
         report = run_checks(settings, checks, watch=progress or _remark)
-        if not properties:
+        if not properties or report.stopped:
             return report
         if progress:
             progress(PROPERTY_CHECK)
-        outcome = property_run(settings, seed=seed, max_examples=max_examples)
-        return replace(report, outcomes=(*report.outcomes, outcome), seconds=report.seconds + outcome.seconds)
+        return _with_dialogues(report, settings, seed, max_examples)
     except NoTarget as failure:
-        raise Failure(str(failure), 2) from None
-    except ModuleNotFoundError as failure:
-        if failure.name is None or failure.name.partition(".")[0] != "hypothesis":
-            raise
-        raise Failure(
-            "dialogues made from a seed need Hypothesis: pip install 'trio-pop3[check]', or --max-examples 0", 2
-        ) from None
+        raise Failure(printable(str(failure)), 2) from None
     finally:
         if progress:
             progress.clear()
+
+
+def _with_dialogues(report: Report, settings: Settings, seed: int, max_examples: int) -> Report:
+    """The report with check 901 in it. Whatever happens there, what was found before is not lost."""
+    stopped = ""
+    try:
+        with hypothesis_elsewhere():
+            outcome = property_run(settings, seed=seed, max_examples=max_examples)
+    except (Unfinished, KeyboardInterrupt) as why:
+        stopped = str(why) or _INTERRUPTED
+        outcome = Outcome(PROPERTY_CHECK, Verdict.SKIPPED, stopped)
+    outcomes, seconds = (*report.outcomes, outcome), report.seconds + outcome.seconds
+    return replace(report, outcomes=outcomes, seconds=seconds, stopped=stopped)
 
 
 def selected(only: str | None, without: str | None) -> list[Check]:
@@ -168,8 +186,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         raise Failure("who logs in? --user is missing", 2)
     if arguments.reset is not None and not arguments.destructive:
         raise Failure("--reset is for checks that delete: it needs --destructive", 2)
-    if not arguments.timeout > 0:
-        raise Failure("--timeout must be more than 0 seconds", 2)
+    if not 0 < arguments.timeout <= _MOST_SECONDS:
+        raise Failure(f"--timeout must be more than 0 and at most {_MOST_SECONDS} seconds", 2)
     if arguments.max_examples < 0:
         raise Failure("--max-examples must be 0 or more", 2)
     host, port = _address(arguments.address, _PORTS[encryption])
@@ -185,18 +203,18 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         destructive=arguments.destructive,
         waits=not arguments.ignore_login_delay,
         guesses=not arguments.no_wrong_passwords,
-        reset=None if arguments.reset is None else _resetting(arguments.reset),
+        reset=None if arguments.reset is None else shell_reset(arguments.reset),
         profile=Profile[arguments.profile.upper()],
     )
 
 
 def _address(text: str, default_port: int) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or (":" in host and not host.startswith("[")):
-        host, port = text, str(default_port)
-    if not host or not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
-        raise Failure(f"not HOST:PORT: {text!r}", 2)
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    match = _ADDRESS.fullmatch(text)
+    port = default_port if match is None or match["port"] is None else int(match["port"])
+    if match is None or not 0 < port < 65536:
+        shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+        raise Failure(f"not HOST:PORT: {shown!r}", 2)
+    return match["bracketed"] or match["bare"] or match["host"], port
 
 
 def _check_loopback(host: str, port: int, permitted: bool) -> None:
@@ -251,35 +269,10 @@ def _context(arguments: argparse.Namespace) -> ssl.SSLContext:
     return context
 
 
-def _resetting(command: str) -> Callable[[], None]:
-    def reset() -> None:
-        # A shell command is what was asked for.
-        shell = ["/bin/sh", "-c", command]
-        try:
-            done = subprocess.run(  # noqa: S603
-                shell, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_RESET_SECONDS
-            )
-        except subprocess.TimeoutExpired:
-            raise Failure(f"--reset was not done after {_RESET_SECONDS} seconds", 2) from None
-        if done.returncode:
-            said = (done.stderr or done.stdout).decode(errors="replace").strip().rpartition("\n")[2]
-            raise Failure(f"--reset failed with status {done.returncode}: {said or 'it said nothing'}", 2)
-
-    return reset
-
-
-def _write(path: str, data: bytes) -> None:
-    try:
-        with open(path, "wb") as file:
-            file.write(data)
-    except OSError as failure:
-        raise Failure(f"{path}: {reason(failure)}", 2) from None
-
-
 def _remark(event: Check | Outcome | str) -> None:
     """Where there is no terminal, only what a person has to know."""
     if isinstance(event, str):
-        complain(event)
+        complain(printable(event))
 
 
 def _is_terminal(stream: Any) -> bool:

@@ -6,17 +6,27 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from .transcript import Transcript
+from .transcript import Transcript, escape
 from .wire import Wire
 
 # RFC 2449 section 4: a first reply line, with its CRLF.
 MOST_STATUS_OCTETS: Final = 512
+# A server may go on for ever, and a test that waits for the end of it, too. No line that is a reply is that long, and
+# few messages are.
+_MOST_LINE_OCTETS: Final = 1024 * 1024
+_MOST_BODY_OCTETS: Final = 64 * 1024 * 1024
+_MOST_SHOWN: Final = 80
+_END: Final = b".\r\n"
 _STATUS: Final = re.compile(rb"(?P<word>\+OK|-ERR)(?: (?P<text>.*))?|\+ (?P<challenge>.*)", re.DOTALL)
 _CODE: Final = re.compile(rb"\[([^\]/\s]+(?:/[^\]/\s]+)*)\]")
 
 
 class BadReply(AssertionError):
     """What the server sent is no reply that POP3 knows, whatever it is a reply to."""
+
+
+class Endless(BadReply):
+    """So much came, and no end of it, that nobody will wait for it."""
 
 
 class Closed(BadReply):
@@ -46,6 +56,9 @@ class Reply:
 class Talk:
     """One connection, spoken to line by line. What it finds out of order is raised as BadReply.
 
+    A line of more than 1 MiB, and a multi-line reply of more than 64 MiB, is out of order: `Endless`. The transcript
+    then has its beginning only.
+
     Args:
         wire: the connection, nothing read from it.
         transcript: where to write down what is said; a new one if None.
@@ -67,6 +80,7 @@ class Talk:
         self._most_status_octets: Final = most_status_octets
         self._buffer = bytearray()
         self._ended = False
+        self._reply_begins = 0  # which entry of the transcript a reply that is read begins with, or the one after it
 
     def send(self, *lines: bytes) -> None:
         """Send lines in one piece; each gets its CRLF."""
@@ -79,10 +93,11 @@ class Talk:
 
     def reply(self, *, multiline: bool = False) -> Reply:
         """The next reply; with `multiline`, and a body if it is `+OK`."""
+        self._reply_begins = len(self.transcript.entries)
         line = self._line()
         match = _STATUS.fullmatch(line)
         if match is None:
-            raise BadReply(f"neither +OK nor -ERR: {line[:80]!r}")
+            raise BadReply(f"neither +OK nor -ERR: {self._quoted(line)}")
         if match["challenge"] is not None:
             return Reply(None, match["challenge"])  # as long as its mechanism needs (RFC 5034 section 4)
         if len(line) + 2 > self._most_status_octets:
@@ -119,7 +134,7 @@ class Talk:
         if not self._ended and not self._buffer:
             self._receive()
         if self._buffer:
-            raise BadReply(f"more was said where the server should have closed: {bytes(self._buffer[:80])!r}")
+            raise BadReply(f"more was said where the server should have closed: {self._quoted(self._buffer)}")
 
     @property
     def ended(self) -> bool:
@@ -137,36 +152,50 @@ class Talk:
         searched = 0
         while (end := self._buffer.find(b"\n", searched)) < 0:
             searched = len(self._buffer)
-            if not self._ended:
-                self._receive()
+            self._receive_more(_MOST_LINE_OCTETS, "a line")
             if self._ended and self._buffer:
                 raise BadReply(
-                    f"the server closed the connection in the middle of a line: {bytes(self._buffer[:80])!r}"
+                    f"the server closed the connection in the middle of a line: {self._quoted(self._buffer)}"
                 )
             if self._ended:
                 raise Closed("the server closed the connection where a reply was due")
         line = bytes(self._buffer[: end + 1])
         del self._buffer[: end + 1]
         if not line.endswith(b"\r\n"):
-            raise BadReply(f"a line that does not end in CRLF: {line[:80]!r}")
+            raise BadReply(f"a line that does not end in CRLF: {self._quoted(line)}")
         return line[:-2]
 
     def _body(self) -> tuple[bytes, ...]:
-        lines: list[bytes] = []
-        while (line := self._body_line()) != b".":
-            # Stuffing (RFC 1939 section 3): the dot in front is not the message's.
-            lines.append(line[1:] if line.startswith(b".") else line)
-        return tuple(lines)
-
-    def _body_line(self) -> bytes:
-        """A line of a body: octets up to CRLF, whatever they are. A bare LF ends nothing."""
+        """Lines up to the one that is a dot. Octets up to CRLF are one, whatever they are: a bare LF ends nothing."""
         searched = 0
-        while (end := self._buffer.find(b"\r\n", searched)) < 0:
-            searched = max(0, len(self._buffer) - 1)
-            if not self._ended:
-                self._receive()
+        while (end := self._end_of_body(searched)) is None:
+            searched = max(0, len(self._buffer) - len(_END) - 1)
+            self._receive_more(_MOST_BODY_OCTETS, "a multi-line reply")
             if self._ended:
                 raise BadReply("the server closed the connection in the middle of a multi-line reply")
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 2]
-        return line
+        body = bytes(self._buffer[:end])
+        del self._buffer[: end + len(_END)]
+        # Stuffing (RFC 1939 section 3): the dot in front is not the message's.
+        return tuple(line[1:] if line.startswith(b".") else line for line in body.split(b"\r\n")[:-1])
+
+    def _end_of_body(self, searched: int) -> int | None:
+        """Where the dot that ends it is, if that has come."""
+        if self._buffer.startswith(_END):
+            return 0
+        position = self._buffer.find(b"\r\n" + _END, searched)
+        return None if position < 0 else position + 2
+
+    def _receive_more(self, most: int, what: str) -> None:
+        """More of something that has not ended. Raises Endless."""
+        if len(self._buffer) > most:
+            del self.transcript.entries[self._reply_begins + 1 :]
+            self._buffer.clear()
+            self.transcript.remarks.append("the last reply has no end, so only its beginning is here")
+            raise Endless(f"{what} of more than {most} octets, and it has not ended")
+        if not self._ended:
+            self._receive()
+
+    def _quoted(self, data: bytes | bytearray) -> str:
+        """The beginning of what was said, for a sentence. What is hidden is hidden before anything is cut off."""
+        text = escape(bytes(data), self.transcript.hide)
+        return f'"{text}"' if len(text) <= _MOST_SHOWN else f'"{text[:_MOST_SHOWN]}..."'

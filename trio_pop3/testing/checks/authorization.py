@@ -6,7 +6,7 @@ from typing import Final
 
 from .base import Group, Level, Skip, accepted, expect, in_step, refused, says_goodbye
 from .needs import APOP, GUESSES, NO_APOP, SECOND, STRICT, USER, announces
-from .target import NOBODY, WRONG_PASSWORD, Account, CheckedTalk, Target, apop_digest
+from .target import NOBODY, WRONG_PASSWORD, Account, CheckedTalk, Target, apop_digest, delay_announced
 
 AUTHORIZATION: Final = Group("Authorization")
 MUST, SHOULD = Level.MUST, Level.SHOULD
@@ -268,6 +268,8 @@ def passwords_are_apart(target: Target) -> None:
                "R2449-18", needs=(announces("LOGIN-DELAY"),))  # fmt: skip
 def delay_is_enforced(target: Target) -> None:
     """A-43."""
+    if not delay_announced(target.capabilities):
+        raise Skip("LOGIN-DELAY is 0, so that no login comes too soon")
     says_goodbye(target.login())
     reply = target.try_login(target.connect())
     expect(not reply.ok, "the next login was let in at once")

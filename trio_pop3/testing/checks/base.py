@@ -14,6 +14,8 @@ from ..transcript import escape as escape
 if TYPE_CHECKING:
     from .target import CheckedTalk, Target
 
+_QUOTED: Final = re.compile(r'"([^"]*)"')
+_MOST_CHARACTERS: Final = 600
 # What a reply to STAT holds (RFC 1939 section 5); more may follow.
 STAT: Final = re.compile(rb"(?P<count>[0-9]+) (?P<octets>[0-9]+)(?P<rest>.*)", re.DOTALL)
 
@@ -148,6 +150,17 @@ def says_goodbye(talk: Talk) -> Reply:
 
 
 def named(line: bytes) -> str:
-    """A line, for a sentence."""
-    text = escape(line)
-    return f'"{text}"' if len(text) <= 60 else f'"{text[:57]}..."'
+    """A line, for a sentence: all of it, for there may be a secret in it, of which a part would not be recognised."""
+    return f'"{escape(line)}"'
+
+
+def clipped(sentence: str) -> str:
+    """A sentence, and what is quoted in it, as long as a person reads. What is secret must be concealed before."""
+    cut = _QUOTED.sub(lambda match: match[0] if len(match[1]) <= 60 else f'"{match[1][:57]}..."', sentence)
+    return cut if len(cut) <= _MOST_CHARACTERS else f"{cut[:_MOST_CHARACTERS]}..."
+
+
+def printable(text: str) -> str:
+    """Escaped what does something to a terminal, or cannot be in XML: control characters, those that turn the direction
+    of what is written, and what is no character at all."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

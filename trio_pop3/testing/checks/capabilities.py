@@ -54,7 +54,7 @@ def capa_stays(target: Target) -> None:
     before = capabilities_of(talk) or {}
     target.log_in(talk)
     missing = sorted({*before} - {*(capabilities_of(talk) or ())} - _BEFORE_LOGIN_ONLY)
-    expect(not missing, f"{', '.join(missing)} is missing after the login")
+    expect(not missing, f"{_are(missing)} missing after the login")
 
 
 @CAPABILITIES("605", "TOP works if it is announced", MUST, "RFC 2449 section 6.1", "R2449-14",
@@ -84,13 +84,13 @@ def what_works_is_announced(target: Target) -> None:
     """D7: clients believe CAPA."""
     working = {*target.commands, *(["USER"] if target.method == "USER" else [])}
     missing = sorted(working - {*(target.capabilities or ())})
-    expect(not missing, f"{', '.join(missing)} is not announced")
+    expect(not missing, f"{_are(missing)} not announced")
 
 
 @CAPABILITIES("609", "TOP and UIDL are there", SHOULD, "RFC 1957", "R1957-03", needs=(messages(1),))
 def what_clients_need(target: Target) -> None:
     missing = sorted({"TOP", "UIDL"} - target.commands)
-    expect(not missing, f"{' and '.join(missing)} does not work")
+    expect(not missing, f"{' and '.join(missing)} {'does' if len(missing) == 1 else 'do'} not work")
 
 
 @CAPABILITIES("610", "there is no capability APOP", MUST, "RFC 2449 section 6", "R2449-13", needs=(CAPA,))
@@ -104,7 +104,7 @@ def no_apop_tag(target: Target) -> None:
 def codes_are_announced(target: Target) -> None:
     """Every reply that was heard so far counts."""
     if "RESP-CODES" in (target.capabilities or ()):
-        raise Skip("RESP-CODES is announced")
+        raise Skip("it may: RESP-CODES is announced")
     for reply in _heard(target):
         expect(not reply.text.startswith(b"["), f'a reply was "{escape(reply.text)}", and RESP-CODES is not announced')
 
@@ -274,6 +274,10 @@ def language(target: Target) -> None:
               needs=(announces("LANG"),))  # fmt: skip
 def no_language(target: Target) -> None:
     refused(target.connect(), b"LANG x-none-such")
+
+
+def _are(names: list[str]) -> str:
+    return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'}"
 
 
 def _both(target: Target, tag: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

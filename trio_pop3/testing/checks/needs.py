@@ -65,7 +65,8 @@ def works(command: str) -> Need:
 def messages(count: int) -> Need:
     """So many messages in the maildrop."""
     plural = "a message" if count == 1 else f"{count} messages"
-    return _need(plural, lambda target: len(target.mail.sizes) >= count, f"fewer than {count} messages in the maildrop")
+    too_few = "no message" if count == 1 else f"fewer than {count} messages"
+    return _need(plural, lambda target: len(target.mail.sizes) >= count, f"{too_few} in the maildrop")
 
 
 EMPTY: Final = _need(

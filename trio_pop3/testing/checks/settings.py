@@ -77,6 +77,11 @@ class Settings:
     reset: Callable[[], None] | None = None
     profile: Profile = Profile.DEFAULT
 
+    @property
+    def where(self) -> str:
+        """Host and port, as one writes them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
     def dial(self, context: ssl.SSLContext | None = None) -> SocketWire:
         """A connection: over TLS, if that is implicit; with another context, if one is given. Raises OSError."""
         implicit = self.encryption is Encryption.IMPLICIT

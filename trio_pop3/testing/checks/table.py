@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Final, TextIO
 
-from .base import Check, Outcome, Verdict
+from .base import Check, Outcome, Verdict, printable
 from .runner import Report
 from .target import Settings
 
@@ -21,14 +21,14 @@ def headline(settings: Settings, seed: int) -> str:
     deleted = "messages may be deleted" if settings.destructive else "nothing is deleted"
     profile = settings.profile.name.lower()
     return (
-        f"checking {settings.host}:{settings.port} as {settings.account.user} "
+        f"checking {settings.where} as {printable(settings.account.user)} "
         f"(TLS: {settings.encryption.value}; profile: {profile}; {deleted}; seed: {seed})"
     )
 
 
 def table(report: Report, *, colour: bool, verbose: bool) -> Iterator[str]:
     """Lines: every check in its group, what failed, and the sum of it. `verbose` shows every dialogue."""
-    yield f"the server says: {report.greeting}"
+    yield f"the server says: {printable(report.greeting)}"
     for group, outcomes in _grouped(report.outcomes):
         yield ""
         yield _painted(group, "1", colour)
@@ -58,8 +58,8 @@ def summary(report: Report) -> str:
             (Verdict.SKIPPED, "skipped"),
         )
     )
-    used = f"{report.logins} logins, {report.failed_logins} with a wrong password"
-    return f"{len(report.outcomes)} checks in {report.seconds:.1f} s: {counts}; {used}"
+    used = f"{_counted(report.logins, 'login')}, {report.failed_logins} with a wrong password"
+    return f"{_counted(len(report.outcomes), 'check')} in {report.seconds:.1f} s: {counts}; {used}"
 
 
 def listing(checks: Sequence[Check]) -> Iterator[str]:
@@ -93,6 +93,10 @@ class Progress:
         self._stream.flush()
 
 
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def _grouped(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, list[Outcome]]]:
     for group in dict.fromkeys(outcome.check.group for outcome in outcomes):
         yield group, [outcome for outcome in outcomes if outcome.check.group == group]
@@ -105,14 +109,14 @@ def _rows(outcomes: list[Outcome], colour: bool) -> Iterator[str]:
         return
     word = _painted("skip", _COLOURS[Verdict.SKIPPED], colour)
     numbers = f"{outcomes[0].check.number}-{outcomes[-1].check.number}"
-    yield f"  {numbers:<8}{word} {len(outcomes)} checks: {outcomes[0].sentence}"
+    yield f"  {numbers:<8}{word} {len(outcomes)} checks: {printable(outcomes[0].sentence)}"
 
 
 def _row(outcome: Outcome, colour: bool) -> str:
     check = outcome.check
     word = _painted(f"{_WORDS[outcome.verdict]:<4}", _COLOURS[outcome.verdict], colour)
     row = _ROW.format(number=check.number, word=word, level=check.level.value, section=check.section, title=check.title)
-    return f"{row} ({outcome.sentence})" if outcome.verdict is Verdict.SKIPPED else row
+    return f"{row} ({printable(outcome.sentence)})" if outcome.verdict is Verdict.SKIPPED else row
 
 
 def _explained(outcome: Outcome, colour: bool) -> Iterator[str]:
@@ -121,12 +125,12 @@ def _explained(outcome: Outcome, colour: bool) -> Iterator[str]:
     word = _painted(_WORDS[outcome.verdict], _COLOURS[outcome.verdict], colour)
     yield f"{word} {check.number} ({check.level.value}, {', '.join((check.section, *check.requirements))})"
     yield f"  {check.level.value}: {check.title}."
-    yield f"  But {outcome.sentence}."
+    yield f"  But {printable(outcome.sentence)}."
     yield from _indented(outcome.dialogue)
 
 
 def _indented(dialogue: str) -> Iterator[str]:
-    for line in dialogue.splitlines():
+    for line in map(printable, dialogue.splitlines()):
         more = len(line) - _MOST_COLUMNS
         yield f"      {line}" if more <= 0 else f"      {line[:_MOST_COLUMNS]}... and {more} characters"
 

@@ -36,7 +36,22 @@ _LOGIN_PATIENCE: Final = 3
 # Seconds between attempts to log in while a session that was dropped still holds the lock.
 _PATIENCE: Final = (0.02, 0.05, 0.1, 0.3, 0.5, 1.0, 2.0)
 
+# Seconds between logins that anybody would wait for.
+MOST_DELAY: Final = 60
+# What OpenSSL says of a certificate that is not for this host (X509_V_ERR_HOSTNAME_MISMATCH, ..._IP_ADDRESS_MISMATCH).
+_OTHER_NAME: Final = (62, 64)
+# And of one that is from somebody unknown (X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT and the like).
+_STRANGER: Final = (2, 18, 19, 20, 21)
+
 Capabilities: TypeAlias = Mapping[str, tuple[str, ...]]
+
+
+class LoginRefused(AssertionError):
+    """The right name and the right password do not help."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__("the login was refused" + (f': "{escape(reply.text)}"' if reply.text else ""))
+        self.reply: Final = reply
 
 
 class CheckedTalk(Talk):
@@ -110,6 +125,7 @@ class Target:
         self.transcript = Transcript()
         self.settled: list[tuple[int, int]] = []  # what is not shown of a dialogue in which something failed
         self.method = "USER"
+        self.distrusts = False  # whether STLS is there, and its certificate is not good enough for us
         self._talks: list[CheckedTalk] = []
         self._mail: Mail | None = None
         self._refusal: tuple[Reply, list[Entry]] | None = None
@@ -138,7 +154,8 @@ class Target:
     def conceal(self, text: str) -> str:
         """A sentence without secrets."""
         for secret in sorted(self._hide, key=len, reverse=True):
-            for shown in {secret.decode("latin-1"), escape(secret), repr(secret)[2:-1], _decoded(secret)}:
+            ways = {secret.decode("latin-1"), escape(secret), repr(secret)[2:-1], *_decoded(secret)}
+            for shown in sorted(ways, key=len, reverse=True):
                 text = text.replace(shown, f"\\{{{self._hide[secret]}}}")
         return text
 
@@ -195,7 +212,7 @@ class Target:
             if reply.ok:
                 break
             if wait is None or not (self.dropped or reply.code in ("IN-USE", "LOGIN-DELAY", "SYS/TEMP")):
-                raise AssertionError("the login was refused")
+                raise LoginRefused(reply)
             del self.transcript.entries[mark:]
             self._talks.remove(talk)
             talk.close()
@@ -272,31 +289,7 @@ class Target:
 
     # --- what is known of the server ----------------------------------------------------------------------------
 
-    def reach(self) -> Reply:
-        """See that there is a server that lets us in; its greeting. Raises NoTarget."""
-        where = f"{self.settings.host}:{self.settings.port}"
-        self.begin()
-        try:
-            greeting = self.connect().greeting
-            self.method = self._choose_method()
-            reply = self.try_login(self.connect())
-            # Somebody may be in there still: an earlier run, or the user.
-            if not reply.ok and reply.code == "IN-USE":
-                reply = self.try_login(self.login())
-        except ssl.SSLError as failure:
-            raise NoTarget(f"{where}: no TLS: {failure.reason or failure}; see --ca-file and --insecure-tls") from None
-        except OSError as failure:
-            raise NoTarget(f"cannot connect to {where}: {(failure.strerror or str(failure)).lower()}") from None
-        except AssertionError as failure:
-            raise NoTarget(f"{where} does not speak POP3 as far as a login: {self.conceal(str(failure))}") from None
-        finally:
-            self.end(orderly=True)
-        if not reply.ok:
-            said = self.conceal(escape(reply.text)) or "no reason"
-            raise NoTarget(f"{where} refused the login of {self.settings.account.user}: {said}")
-        return greeting
-
-    def _choose_method(self) -> str:
+    def choose_method(self) -> str:
         """USER and PASS if there is any hope for them."""
         known = self.capabilities
         if known is None or "USER" in known:
@@ -331,7 +324,8 @@ class Target:
                 accepted(talk, b"STLS")
                 talk.start_tls()
         except ssl.SSLCertVerificationError as failure:
-            return f"the certificate is not trusted ({failure.verify_message}); see --ca-file and --insecure-tls"
+            self.distrusts = True
+            return distrust(failure)
         return None
 
     @cached_property
@@ -345,8 +339,7 @@ class Target:
         """Seconds between logins that the server asks for; 0 for none, or if nobody is to wait."""
         if not self.settings.waits:
             return 0
-        words = (self.capabilities or {}).get("LOGIN-DELAY", ())
-        return int(words[0]) if words and words[0].isdecimal() else 0
+        return delay_announced(self.capabilities)
 
     @cached_property
     def commands(self) -> frozenset[str]:
@@ -391,9 +384,26 @@ def capabilities_of(talk: Talk) -> Capabilities | None:
         return None
     found: dict[str, tuple[str, ...]] = {}
     for line in reply.lines or ():
-        tag, *words = line.decode("latin-1").split()
-        found[tag.upper()] = (*found.get(tag.upper(), ()), *words)
+        words = line.decode("latin-1").split()
+        if words:  # 602 says what is wrong with a line that is empty
+            tag = words[0].upper()
+            found[tag] = (*found.get(tag, ()), *words[1:])
     return found
+
+
+def delay_announced(capabilities: Capabilities | None) -> int:
+    """Seconds in LOGIN-DELAY; 0 without. Of a number that is absurd, one that is as well."""
+    words = (capabilities or {}).get("LOGIN-DELAY", ())
+    return int(words[0].lstrip("0")[:9] or "0") if words and words[0].isdecimal() else 0
+
+
+def distrust(failure: ssl.SSLCertVerificationError) -> str:
+    """What is wrong with a certificate, and what can be done about it."""
+    why = failure.verify_message.rstrip(".")
+    if failure.verify_code in _OTHER_NAME:
+        return f"the certificate is for another name ({why}); connect to the name that is in it, or see --insecure-tls"
+    options = "--ca-file and --insecure-tls" if failure.verify_code in _STRANGER else "--insecure-tls"
+    return f"the certificate is not trusted ({why}); see {options}"
 
 
 def apop_digest(timestamp: bytes, secret: bytes) -> bytes:
@@ -433,5 +443,5 @@ def _secrets(account: Account, name: str) -> dict[bytes, str]:
     }
 
 
-def _decoded(secret: bytes) -> str:
-    return secret.decode("utf-8", "backslashreplace")
+def _decoded(secret: bytes) -> list[str]:
+    return [secret.decode("utf-8", errors) for errors in ("backslashreplace", "surrogateescape")]
