@@ -21,6 +21,7 @@ import trio
 from trio_pop3.backend import MessageUnavailable, NoSuchFolder, PermanentFailure
 from trio_pop3.backends.maildir import MaildirStore, MaildirTarget, access, make_maildir
 from trio_pop3.backends.maildir.identity import Identity, IdentityError, as_server, check_powers
+from trio_pop3.backends.maildir.uids import write_map
 from trio_pop3.delivery import Envelope
 from trio_pop3.lmtp.grammar import Address
 
@@ -137,6 +138,15 @@ def test_folders_are_the_users_as_well(root: Path) -> None:
     assert (root / "alice" / ".Junk" / ".trio-pop3.lock").stat().st_uid == OWNERS["alice"][0]
     with pytest.raises(NoSuchFolder):
         run(store(root, run_sync=inline).folder("No").open("alice", CLIENT))
+
+
+@as_root
+def test_an_imported_map_is_the_users(root: Path) -> None:
+    """Written by an administrator; if alice could not read it, her mail would be closed to her."""
+    write_map(os.fsencode(root / "alice"), {b"1700000000.alice": "old-1"})
+    maildrop = run(store(root, run_sync=inline).open("alice", CLIENT))
+    assert [message.uid for message in maildrop.messages] == ["old-1", "1700000001.alice"]
+    run(maildrop.release())
 
 
 @as_root
