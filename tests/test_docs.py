@@ -6,6 +6,7 @@ import poplib
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -202,6 +203,48 @@ def test_block_backend(serving: Callable[..., None], tmp_path: Path) -> None:
 
     serving(BLOCKS["backend"], talk)
     assert not list((tmp_path / "inbox").iterdir())
+
+
+def test_block_shown(tmp_path: Path) -> None:
+    """The command of docs/views.md, on a directory of its own making."""
+    code = BLOCKS["shown"].replace("trio-pop3", f"{sys.executable} -m trio_pop3", 1).replace("DIR", f"{tmp_path}/made")
+    code = code.rstrip() + " --listen 127.0.0.1:0"
+    with subprocess.Popen(["bash", "-c", f"exec {code}"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = next(line for line in process.stdout if "Ctrl-C stops" in line)
+        client = poplib.POP3("127.0.0.1", int(said.split("127.0.0.1:")[1].split(".")[0]), timeout=20)
+        client.user("demo+Junk")
+        with pytest.raises(poplib.error_proto, match="AUTH"):
+            client.pass_("wrong")
+        client.quit()
+        process.terminate()
+    assert process.returncode == 0
+
+
+def test_block_views(serving: Callable[..., None], tmp_path: Path) -> None:
+    for directory in ("alice", "alice/.Junk"):
+        for part in ("cur", "new", "tmp"):
+            (tmp_path / "mail" / directory / part).mkdir(parents=True)
+    now = int(time.time())
+    for place, age in (("new/{}.inbox", 1), (".Junk/new/{}.junk", 2), ("new/{}.old", 91)):
+        path = tmp_path / "mail" / "alice" / place.format(now - age * 86_400)
+        path.write_bytes(f"Subject: {path.suffix}\n\n".encode())
+    (tmp_path / "users").write_text("alice:{PLAIN}secret\n")
+
+    def talk(connect: POP3) -> None:
+        client = connect()
+        client.user("alice")
+        client.pass_("secret")
+        assert client.stat()[0] == 2
+        assert client.retr(2)[1] == [b"Subject: .junk", b""]
+        client.dele(2)
+        client.quit()
+        client = connect()
+        client.user("alice+Junk")
+        assert client.pass_("secret").startswith(b"+OK maildrop has 0")
+        client.quit()
+
+    serving(BLOCKS["views"], talk)
 
 
 def test_block_inbox(serving: Callable[..., None]) -> None:

@@ -14,6 +14,7 @@ from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .auth import PasswdFile as PasswdFile
+    from .backend import Arrivals as Arrivals
     from .backend import AuthenticationFailed as AuthenticationFailed
     from .backend import Authenticator as Authenticator
     from .backend import Backend as Backend
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .backend import ConnectionHooks as ConnectionHooks
     from .backend import Delegation as Delegation
     from .backend import Expiry as Expiry
+    from .backend import FolderStore as FolderStore
     from .backend import LoginDelayed as LoginDelayed
     from .backend import LoginDelays as LoginDelays
     from .backend import LoginMethods as LoginMethods
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from .backend import MessageColumns as MessageColumns
     from .backend import MessageInfo as MessageInfo
     from .backend import MessageUnavailable as MessageUnavailable
+    from .backend import NoSuchFolder as NoSuchFolder
     from .backend import PermanentFailure as PermanentFailure
     from .backend import Policy as Policy
     from .backend import Retrievals as Retrievals
@@ -89,6 +92,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AnonymousCredentials": "credentials",
     "ApopCredentials": "credentials",
+    "Arrivals": "backend",
     "AuthenticationFailed": "backend",
     "Authenticator": "backend",
     "Backend": "backend",
@@ -108,6 +112,7 @@ _HOMES = {
     "DeliveryTarget": "delivery",
     "Envelope": "delivery",
     "Expiry": "backend",
+    "FolderStore": "backend",
     "Headers": "rules",
     "Language": "languages",
     "LmtpConnection": "lmtp",
@@ -128,6 +133,7 @@ _HOMES = {
     "MessageUnavailable": "backend",
     "Multiline": "replies",
     "Networks": "server",
+    "NoSuchFolder": "backend",
     "NoSuchUser": "delivery",
     "OverQuota": "delivery",
     "OverQuotaForNow": "delivery",

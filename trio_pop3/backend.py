@@ -10,6 +10,7 @@ is checked before it reaches the wire. What a backend raises becomes a reply in 
     +-- TemporaryFailure        [SYS/TEMP]     try again later
     |   +-- MessageUnavailable  [SYS/TEMP]     this message vanished or cannot be read; the session goes on
     +-- PermanentFailure        [SYS/PERM]     somebody must mend something
+    |   +-- NoSuchFolder        [SYS/PERM]     the user is there, the folder is not
     +-- CommitIncomplete        [SYS/TEMP]     some marked messages could not be removed and will be back
 
 Any other exception is logged with its traceback and answered `[SYS/TEMP]`; its text never reaches the client.
@@ -252,6 +253,27 @@ class ConnectionHooks(Protocol):
 
 
 @runtime_checkable
+class FolderStore(Protocol):
+    """Optional: a store whose users have several maildrops. What `open` opens is the inbox."""
+
+    def folder(self, name: str, /) -> Store:
+        """The store of the folder with this name, of every user; its `open` raises NoSuchFolder if there is none.
+
+        Raises ValueError for a name that cannot be a folder's.
+        """
+        ...
+
+
+@runtime_checkable
+class Arrivals(Protocol):
+    """Optional, of a maildrop: it knows since when its messages are there. Views that go by age need it."""
+
+    async def arrivals(self) -> Sequence[float]:
+        """When each of `messages` arrived, in their order: seconds since the epoch. The same in every session."""
+        ...
+
+
+@runtime_checkable
 class Retrievals(Protocol):
     """Optional: a maildrop that wants to know what its client has got."""
 
@@ -262,7 +284,7 @@ class Retrievals(Protocol):
 
 # The methods of the optional protocols, each with the half of a backend it belongs to.
 _OF_AUTHENTICATOR: Final = ("scram_keys", "authorize", "login_delay")
-_OF_STORE: Final = ("expiry",)
+_OF_STORE: Final = ("expiry", "folder")
 
 
 class Combined:
@@ -348,6 +370,12 @@ class PermanentFailure(BackendError):
 
     code = ResponseCode.SYS_PERM
     text = "permanent failure, tell the administrator"
+
+
+class NoSuchFolder(PermanentFailure):
+    """The user has no folder of this name; said to nobody whose credentials are not good."""
+
+    text = "no such folder"
 
 
 class CommitIncomplete(BackendError):

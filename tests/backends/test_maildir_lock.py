@@ -264,7 +264,7 @@ def test_a_process_that_is_being_started_does_not_keep_it(box: Box) -> None:
     lock = MaildirLock(box.octets_path, "1")
     lock.acquire()
     name = os.fsdecode(LOCK_NAME)
-    copies = [int(opened.split()[0]) for opened in open_files() if opened.endswith(f"/{name}")]
+    copies = [int(opened.split()[0]) for opened in open_files() if opened.endswith(f"{box.path}/{name}")]
     assert len(copies) == 1
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=copies) as process:
         assert not held_by_nobody(box)

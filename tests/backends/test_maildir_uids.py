@@ -326,10 +326,10 @@ def test_what_cannot_be_read_is_a_failed_login(
     write(box, text_of({b"1.a": "a"}))
     real_open = os.open
 
-    def failing_open(path: Any, *args: int) -> int:
+    def failing_open(path: Any, *args: int, **options: Any) -> int:
         if os.fsencode(path).endswith(MAP_NAME):
             raise OSError(error, os.strerror(error), path)
-        return real_open(path, *args)
+        return real_open(path, *args, **options)
 
     def failing_read(*_: object) -> bytes:
         raise OSError(error, os.strerror(error))

@@ -39,6 +39,18 @@ def test_what_is_open_and_nothing_else(command: Command, directory: Path) -> Non
     assert command("lock", "list", directory).out == ""
 
 
+def test_folders(command: Command, directory: Path) -> None:
+    """I7: each has a lock of its own; one by its own path."""
+    folder = directory / "mail" / "alice" / ".Junk"
+    make_maildir(folder)
+    lock = hold(folder, "alice")
+    outcomes = [command("lock", "list", place) for place in (directory, directory / "mail" / "alice", folder)]
+    lock.release()
+    for outcome in outcomes:
+        assert (outcome.status, outcome.out.count("\n")) == (0, 1)
+        assert outcome.out.endswith(f"  {folder}\n")
+
+
 @pytest.mark.parametrize("how", ["maildir", "pattern", "both"])
 def test_maildirs_by_other_ways(command: Command, tmp_path: Path, how: str) -> None:
     """I7: a Maildir itself, and a pattern as `serve` has it; each once."""

@@ -36,6 +36,8 @@ def options(monkeypatch: pytest.MonkeyPatch, *words: str) -> dict[str, Any]:
 def test_what_is_not_said_is_the_stores_default(monkeypatch: pytest.MonkeyPatch) -> None:
     given = options(monkeypatch)
     assert given == {
+        "follow_symlinks": False,
+        "as_owner": False,
         "lock_wait": 0.0,
         "deletion": "unlink",
         "trash": ".Trash",
@@ -51,8 +53,10 @@ def test_what_is_not_said_is_the_stores_default(monkeypatch: pytest.MonkeyPatch)
 def test_every_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     journal = str(tmp_path / "journal")
     words = ["--lock-wait", "2.5", "--deletion", "trash", "--trash", ".Bin", "--trash-days", "14", "--journal", journal]
-    words += ["--move-new", "--dovecot-lock"]
+    words += ["--move-new", "--dovecot-lock", "--as-owner", "--follow-symlinks"]
     assert options(monkeypatch, *words, "--expire", "30") == {
+        "follow_symlinks": True,
+        "as_owner": True,
         "lock_wait": 2.5,
         "deletion": "trash",
         "trash": ".Bin",

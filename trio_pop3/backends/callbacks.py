@@ -21,6 +21,7 @@ from ..backend import (
 )
 from ..credentials import ApopCredentials, Credentials, PasswordCredentials
 from ..sansio import OctetCounter
+from .loops import checkpoint
 
 logger = logging.getLogger("trio_pop3.callbacks")
 
@@ -139,7 +140,7 @@ class CallbackBackend:
         for number, item in enumerate(await self._list.run(tuple, listed), 1):
             messages.append(await self._described(user, item))
             if number % _ITEMS_AT_ONCE == 0:
-                await _checkpoint()
+                await checkpoint()
         return messages
 
     async def _described(self, user: str, item: object) -> MessageInfo:
@@ -164,13 +165,13 @@ class CallbackBackend:
         if isinstance(content, bytes):
             for start in range(0, len(content), _COUNTED_AT_ONCE):
                 counter.update(content[start : start + _COUNTED_AT_ONCE])
-                await _checkpoint()
+                await checkpoint()
             return counter.finish()
         chunks = aiter(content)
         try:
             async for chunk in chunks:
                 counter.update(chunk)
-                await _checkpoint()
+                await checkpoint()
         finally:
             if (close := getattr(chunks, "aclose", None)) is not None:
                 await close()
@@ -291,15 +292,6 @@ class _Chunks:
 
 async def _nothing(*_: object) -> None:
     """In place of a hook that is not there."""
-
-
-async def _checkpoint() -> None:
-    """Let other tasks run; nothing where there is no trio, and so no other task that we could know of."""
-    try:
-        trio.lowlevel.current_task()
-    except RuntimeError:
-        return
-    await trio.lowlevel.checkpoint()
 
 
 def _places(failure: Exception) -> str:

@@ -43,8 +43,10 @@ def octets(option: str, text: str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
-def target(arguments: argparse.Namespace, pattern: str, knows: Callable[[str], bool] | None) -> MaildirTarget:
-    """Where mail goes. `knows`: whether there is such a user. Raises Failure."""
+def target(
+    arguments: argparse.Namespace, pattern: str, knows: Callable[[str], bool] | None, **access: bool
+) -> MaildirTarget:
+    """Where mail goes. `knows`: whether there is such a user; `access`: how to work on Maildirs. Raises Failure."""
     if arguments.quota_bounce and arguments.quota is None:
         raise Failure("--quota-bounce needs --quota", 2)
     quota = None
@@ -53,6 +55,6 @@ def target(arguments: argparse.Namespace, pattern: str, knows: Callable[[str], b
         quota = Quota(limit, bounce=arguments.quota_bounce)
     recipients = Recipients(arguments.local_part, arguments.extension_separator)
     try:
-        return MaildirTarget(pattern, knows=knows, recipients=recipients, quota=quota)
+        return MaildirTarget(pattern, knows=knows, recipients=recipients, quota=quota, **access)  # type: ignore[arg-type]
     except ValueError as failure:
         raise Failure(str(failure), 2) from None

@@ -66,4 +66,7 @@ def options(arguments: argparse.Namespace) -> dict[str, Any]:
 def target(arguments: argparse.Namespace, pattern: str, passwd_file: str | None) -> Any:
     """Where the mail goes. Users are those of the users file; without one, everybody who has a Maildir."""
     knows = None if passwd_file is None else layout.open_users(passwd_file).look_up
-    return delivery.target(arguments, os.path.abspath(pattern), knows)
+    return delivery.target(
+        arguments, os.path.abspath(pattern), knows,
+        follow_symlinks=arguments.follow_symlinks, as_owner=arguments.as_owner,
+    )  # fmt: skip

@@ -72,9 +72,11 @@ def _as_glob(pattern: str) -> str:
 
 
 def _maildirs(pattern: str) -> Iterator[bytes]:
-    for path in glob.iglob(pattern):
-        if os.path.isdir(os.path.join(path, "cur")):
-            yield os.fsencode(path)
+    """With their folders, each of which has a lock of its own."""
+    for found in glob.iglob(pattern):
+        for path in (found, *glob.iglob(os.path.join(glob.escape(found), ".*"))):
+            if os.path.isdir(os.path.join(path, "cur")):
+                yield os.fsencode(path)
 
 
 def _line(maildir: bytes, holder: Holder) -> str:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import argparse
 from typing import get_args
 
-from ..backend import Authenticator, Combined
-from ..backends.maildir import MaildirBackend
+from ..backend import Authenticator, Backend
+from ..backends.maildir import MaildirBackend, MaildirOptions
+from ..backends.maildir.identity import IdentityError
 from ..backends.maildir.journal import Journal
 from ..backends.maildir.retention import Days, Deletion
-from ..backends.maildir.store import MaildirOptions
-from . import mbox
+from . import mbox, views
 from .failure import Failure, reason
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """The options."""
+    _add_kinds(parser)
+    views.add_to(parser)
+
+
+def _add_kinds(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("mail")
     group.add_argument(
         "--maildir", metavar="PATTERN", help="where a user's Maildir is, with {user}, {local} and {domain}"
@@ -31,6 +36,13 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "--dovecot-lock", action="store_true",
         help="hold dovecot-uidlist.lock while looking for mail, where Dovecot serves the same Maildirs",
     )  # fmt: skip
+    group.add_argument(
+        "--follow-symlinks", action="store_true",
+        help="on the way to a Maildir, follow links that others than root and the user of the server have made",
+    )  # fmt: skip
+    group.add_argument(
+        "--as-owner", action="store_true", help="as root: work on each Maildir as the user and group that own it"
+    )
     leaving = parser.add_argument_group("mail that is deleted")
     leaving.add_argument(
         "--deletion", choices=get_args(Deletion), default="unlink",
@@ -52,24 +64,30 @@ def _days(word: str) -> Days:
     return "never" if word == "never" else int(word)
 
 
-def backend(arguments: argparse.Namespace, pattern: str, users: Authenticator) -> Combined:
-    """Maildirs or mbox files found by a pattern. Raises Failure for a pattern that is none, for values that make no
-    sense, and for options of the other kind of mail."""
+def backend(arguments: argparse.Namespace, pattern: str, users: Authenticator) -> Backend:
+    """Maildirs or mbox files found by a pattern, as they are to be seen.
+
+    Raises Failure for a pattern that is none, for values that make no sense, and for options of the other kind of mail.
+    """
     _check_kind(arguments)
     try:
         if arguments.mbox is not None:
-            return mbox.backend(arguments, pattern, users)
+            return views.over(arguments, mbox.backend(arguments, pattern, users))
         if arguments.journal is not None:
             Journal(arguments.journal).check()
-        return MaildirBackend(pattern, users, **_options(arguments))
+        return views.over(arguments, MaildirBackend(pattern, users, **_options(arguments)))
     except ValueError as failure:
         raise Failure(str(failure), 2) from None
+    except IdentityError as failure:
+        raise Failure(f"--as-owner: {reason(failure)}") from None
     except OSError as failure:
         raise Failure(f"cannot write the journal {arguments.journal}: {reason(failure)}") from None
 
 
 def _options(arguments: argparse.Namespace) -> MaildirOptions:
     return {
+        "follow_symlinks": arguments.follow_symlinks,
+        "as_owner": arguments.as_owner,
         "lock_wait": arguments.lock_wait,
         "deletion": arguments.deletion,
         "trash": arguments.trash,
@@ -83,7 +101,7 @@ def _options(arguments: argparse.Namespace) -> MaildirOptions:
 
 def _check_kind(arguments: argparse.Namespace) -> None:
     parser = argparse.ArgumentParser()
-    add_to(parser)
+    _add_kinds(parser)
     plain = vars(parser.parse_args([]))
     kind = "mbox files" if arguments.mbox is not None else "Maildirs"
     for name in plain.keys() - {"maildir"}:

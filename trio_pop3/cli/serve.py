@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import trio
 
-from ..backend import Backend
+from ..backend import Backend, login_methods
 from ..server import Options, Pop3Listener, Tls, TlsError, make_options, serve, serve_lmtp
 from ..server.listeners import close_all
 from . import directory as layout
@@ -196,7 +196,7 @@ def _prepare(
         layout.make(directory, lambda password: say(_introduce(directory, password, listeners)))
     users = logins.authenticator(arguments, passwd_file)
     backend = mail.backend(arguments, os.path.abspath(pattern), users)
-    if arguments.apop and "APOP" not in backend.login_methods:
+    if arguments.apop and "APOP" not in login_methods(backend):
         raise Failure("--apop needs a user whose password is stored as {PLAIN}")
     addresses = ", ".join(str(listener) for listener in listeners)
     count = logins.known_users(users)

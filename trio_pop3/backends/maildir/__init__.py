@@ -8,4 +8,5 @@ from .delivery import MaildirTarget as MaildirTarget
 from .paths import PathPattern as PathPattern
 from .quota import Quota as Quota
 from .store import MaildirBackend as MaildirBackend
+from .store import MaildirOptions as MaildirOptions
 from .store import MaildirStore as MaildirStore

@@ -19,6 +19,7 @@ import trio
 from ...backend import TemporaryFailure
 from ...delivery import DeliveryFailed, Envelope, NoSuchUser, Recipients, StoreFull, header
 from ...lmtp.grammar import Address
+from .access import Access, check_owning
 from .deliver import Unfinished
 from .paths import PathPattern
 from .quota import Quota
@@ -77,7 +78,9 @@ class MaildirTarget:
             everybody is known who has a Maildir, and nobody is ever refused for good: it may not be mounted.
         recipients: how an address becomes a user's name.
         quota: how much a Maildir may hold.
-        limiter, run_sync: as of `MaildirStore`.
+        limiter, run_sync, follow_symlinks, as_owner: as of `MaildirStore`, which has to have the same.
+
+    Raises as `MaildirStore` does.
     """
 
     def __init__(
@@ -89,7 +92,12 @@ class MaildirTarget:
         quota: Quota | None = None,
         limiter: trio.CapacityLimiter | None = None,
         run_sync: RunSync | None = None,
+        follow_symlinks: bool = False,
+        as_owner: bool = False,
     ) -> None:
+        check_owning(follow_symlinks=follow_symlinks, as_owner=as_owner)
+        self._follow_symlinks: Final = follow_symlinks
+        self._as_owner: Final = as_owner
         self._pattern: Final = PathPattern(pattern)
         self._knows: Final = knows
         self._recipients: Final = recipients or Recipients()
@@ -125,10 +133,16 @@ class MaildirTarget:
         """A message comes. Nothing is touched yet."""
         sender = "" if envelope.sender is None else str(envelope.sender)
         copies = [
-            _Copy(self.maildir_of(user), header(sender, str(address)) + envelope.trace, self._quota)
+            _Copy(self._access(user), header(sender, str(address)) + envelope.trace, self._quota)
             for address, user in envelope.recipients
         ]
         return MaildirDelivery(copies, self._run_sync)
+
+    def _access(self, user: str) -> Access:
+        return Access(
+            os.fsencode(self._pattern.root), os.fsencode(self.maildir_of(user)), None, self._run_sync,
+            follow_symlinks=self._follow_symlinks, as_owner=self._as_owner, parts=(b"tmp", b"new"),
+        )  # fmt: skip
 
     def maildir_of(self, user: str) -> str:
         """Where the mail of a user goes that was found. Raises NoSuchUser for any other that could have no place."""
@@ -141,8 +155,9 @@ class MaildirTarget:
 class _Copy:
     """What one recipient gets. Blocking."""
 
-    def __init__(self, maildir: str, head: bytes, quota: Quota | None) -> None:
-        self.maildir: Final = maildir
+    def __init__(self, access: Access, head: bytes, quota: Quota | None) -> None:
+        self.maildir: Final = os.fsdecode(access.path)
+        self._access: Final = access
         self.failure: DeliveryFailed | None = None
         self._head: Final = head
         self._quota: Final = quota
@@ -153,12 +168,15 @@ class _Copy:
         if self.failure is not None:
             return
         try:
-            if self._file is None:
-                self._file = Unfinished(self.maildir, self._quota)
-                self._file.write(self._head)
-            self._file.write(octets)
+            self._access.do(self._write, octets)
         except Exception as failure:  # of this recipient only
             self._fail(failure)
+
+    def _write(self, octets: bytes) -> None:
+        if self._file is None:
+            self._file = Unfinished(self.maildir, self._quota)
+            self._file.write(self._head)
+        self._file.write(octets)
 
     def finish(self) -> None:
         """Into new/, for good. Raises DeliveryFailed."""
@@ -166,7 +184,7 @@ class _Copy:
             assert self._file is not None
             file, self._file = self._file, None
             try:
-                file.finish()
+                self._access.do(file.finish)
             except Exception as failure:
                 self._fail(failure)
         if self.failure is not None:
@@ -181,7 +199,7 @@ class _Copy:
         """Remove it."""
         file, self._file = self._file, None
         if file is not None:
-            file.discard()
+            self._access.do(file.discard)
 
     def _fail(self, failure: Exception) -> None:
         self._file = None  # it has removed itself

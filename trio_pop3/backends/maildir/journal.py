@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from ...backend import ClientInfo, MessageInfo
 from .deliver import sync_directory
+from .identity import as_server
 
 # Lines written in one go.
 _LINES_AT_ONCE: Final = 500
@@ -60,6 +61,10 @@ class Journal:
 
         word: what is about to be done, or has come of it.
         """
+        with as_server():
+            self._record(word, who, messages)
+
+    def _record(self, word: str, who: Who, messages: Iterable[MessageInfo]) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
         new = False
         try:

@@ -92,15 +92,17 @@ def _checked(days: Days) -> int | None:
 class Keeper:
     """One session's part in a policy. Under the lock; called in threads, one call at a time.
 
+    home: the Maildir, which has the trash; other than that of `files` if that is a folder of it.
     left: what the last removal has not removed. retrieved: uids of what the client has got whole, in that order; the
     maildrop adds to it. Nothing here sorts or joins much at once: no other thread runs while Python does.
     """
 
-    __slots__ = ("_days", "_hidden", "_policy", "_times", "_who", "files", "left", "retrieved")
+    __slots__ = ("_days", "_hidden", "_home", "_policy", "_times", "_who", "files", "left", "retrieved")
 
-    def __init__(self, policy: Retention, files: Whereabouts, who: Who) -> None:
+    def __init__(self, policy: Retention, files: Whereabouts, who: Who, home: bytes) -> None:
         self._policy: Final = policy
         self.files: Final = files
+        self._home: Final = home
         self._who: Final = who
         self._days: Final = policy.days(who.user)
         self._hidden: dict[str, int] = {}
@@ -206,8 +208,8 @@ class Keeper:
 
     def _disposal(self) -> AbstractContextManager[Disposal]:
         match self._policy.deletion:
-            case "trash":
-                return trash(self.files.maildir, self._policy.trash)
+            case "trash" if self.files.maildir != b"%s/%s" % (self._home, os.fsencode(self._policy.trash)):
+                return trash(self._home, self._policy.trash)
             case "flag":
                 return nullcontext(Flag())
             case _:
@@ -238,10 +240,10 @@ class Keeper:
 
     def _clean_trash(self, days: int) -> Iterator[None]:
         try:
-            with trash(self.files.maildir, self._policy.trash, make=False) as folder:
+            with trash(self._home, self._policy.trash, make=False) as folder:
                 yield from folder.expire(days)
         except FileNotFoundError:
             pass  # nothing was ever moved there
         except OSError as failure:
-            where = os.fsdecode(self.files.maildir)
+            where = os.fsdecode(self._home)
             logger.error("cannot clean %s of %a: %s", self._policy.trash, where, failure.strerror)

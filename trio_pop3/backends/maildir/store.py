@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import logging
 import os
@@ -21,11 +22,14 @@ from ...backend import (
     MaildropInUse,
     MessageInfo,
     PermanentFailure,
+    Store,
     TemporaryFailure,
 )
+from .access import Access, check_owning
+from .arrivals import times_of_arrival
 from .journal import Journal, Who
 from .lock import MaildirLock, owner_note
-from .paths import PathPattern
+from .paths import PathPattern, folder_component
 from .reading import Reader, RunSync
 from .retention import Deletion, Expire, Keeper, Retention
 from .scan import MaildirMessage, Whereabouts, move_new
@@ -61,6 +65,8 @@ class MaildirOptions(TypedDict, total=False):
 
     limiter: trio.CapacityLimiter | None
     run_sync: RunSync | None
+    follow_symlinks: bool
+    as_owner: bool
     lock_wait: float
     deletion: Deletion
     trash: str
@@ -83,6 +89,10 @@ class MaildirStore:
         pattern: see `PathPattern`, which may raise ValueError.
         limiter: for the default worker threads.
         run_sync: how blocking work is run instead. It must not return or raise while the work goes on.
+        follow_symlinks: follow every symbolic link on the way to a Maildir, and not those only that root or the user of
+            this process has made.
+        as_owner: work on a Maildir as its owner and group, instead of root: for users who can reach their Maildirs by
+            other ways than mail. Needs Linux, and root, which owns no mail then.
         lock_wait: seconds to wait for a maildrop that another session has open, 0 to 120, before the login is refused.
             More than 0 needs trio.
         deletion: what becomes of a message that is deleted. "unlink": it is gone. "trash": it is moved to `trash`.
@@ -99,7 +109,8 @@ class MaildirStore:
         move_new: at login, move what is in new/ to cur/, as IMAP servers do.
         dovecot_lock: hold Dovecot's `dovecot-uidlist.lock` while looking at the directories, where it renames files.
 
-    Raises ValueError for values that make no sense.
+    Raises ValueError for values that make no sense, and for `as_owner` with `follow_symlinks`: behind a link to others'
+    mail, the others would be its owner. OSError for `as_owner` if this process may not do that.
     """
 
     def __init__(
@@ -108,6 +119,8 @@ class MaildirStore:
         *,
         limiter: trio.CapacityLimiter | None = None,
         run_sync: RunSync | None = None,
+        follow_symlinks: bool = False,
+        as_owner: bool = False,
         lock_wait: float = 0,
         deletion: Deletion = "unlink",
         trash: str = ".Trash",
@@ -117,6 +130,10 @@ class MaildirStore:
         move_new: bool = False,
         dovecot_lock: bool = False,
     ) -> None:
+        check_owning(follow_symlinks=follow_symlinks, as_owner=as_owner)
+        self._follow_symlinks: Final = follow_symlinks
+        self._as_owner: Final = as_owner
+        self._folder: bytes | None = None  # the directory of the folder that is opened, below the Maildir
         if not 0 <= lock_wait <= _LONGEST_WAIT:
             raise ValueError(f"lock_wait must be 0 to {_LONGEST_WAIT} seconds, not {lock_wait!r}")
         self._pattern: Final = PathPattern(pattern)
@@ -130,7 +147,7 @@ class MaildirStore:
         self._move_new: Final = move_new
         self._dovecot_lock: Final = dovecot_lock
         # Whoever brings threads may have them work under another user's rights; the event loop has its own.
-        self._at_once: Final = run_sync is None
+        self._at_once: Final = run_sync is None and not as_owner
 
     async def open(self, user: str, client: ClientInfo) -> MaildirMaildrop:
         """Lock and snapshot in one go to a thread. Raises as `trio_pop3.backend.Store` says."""
@@ -139,21 +156,37 @@ class MaildirStore:
             # Not a name that can have mail here; whether it can log in elsewhere is nobody's business.
             logger.warning("session %s: %a has no place in %r", client.session, user, self._pattern)
             raise AuthenticationFailed
-        maildir = os.fsencode(path)
-        lock = MaildirLock(maildir, owner_note(user, client))
+        access = Access(
+            os.fsencode(self._pattern.root), os.fsencode(path), self._folder, self._run_sync,
+            follow_symlinks=self._follow_symlinks, as_owner=self._as_owner,
+        )  # fmt: skip
+        lock = MaildirLock(access.path, owner_note(user, client))
         try:
-            locked = partial(uidlist_locked, maildir) if self._dovecot_lock else nullcontext
-            files = Whereabouts(maildir, locked)
-            keeper = Keeper(self._retention, files, Who.of(user, client))
-            reader = Reader(files, self._run_sync, at_once=self._at_once)
-            attempt = partial(self._run_sync, _opened, keeper, lock, reader, self._move_new)
+            locked = partial(uidlist_locked, access.path) if self._dovecot_lock else nullcontext
+            files = Whereabouts(access.path, locked)
+            keeper = Keeper(self._retention, files, Who.of(user, client), access.maildir)
+            reader = Reader(files, access.run_sync, at_once=self._at_once)
+            attempt = partial(access.run_sync, _opened, keeper, lock, reader, self._move_new)
             messages = await patiently(lock, self._lock_wait, attempt)
+        except OSError as failure:
+            # On the way there; what fails behind it has been told apart.
+            lock.release()
+            raise _unopened(os.fsdecode(access.path), failure) from None
         except BaseException:
             # Failed, or cancelled when the thread had already finished. The thread is through in either case, so that
             # nothing takes the lock behind our back.
             lock.release()
             raise
-        return MaildirMaildrop(messages, keeper, lock, self._run_sync, reader)
+        return MaildirMaildrop(messages, keeper, lock, access.run_sync, reader)
+
+    def folder(self, name: str) -> MaildirStore:
+        """The store of a Maildir++ folder, such as `Junk` or `Sent.2024`, of every user.
+
+        Its `open` raises NoSuchFolder if a user has none. Raises ValueError for what is no name of a folder.
+        """
+        store = copy.copy(self)
+        store._folder = folder_component(name).encode("ascii")
+        return store
 
 
 def _opened(
@@ -207,6 +240,11 @@ class MaildirMaildrop:
         self._run_sync = run_sync
         self._reader = reader
 
+    async def arrivals(self) -> Sequence[float]:
+        """See `trio_pop3.backend.Arrivals`: from the file names, or when the files were written."""
+        times: Sequence[float] = await self._run_sync(times_of_arrival, self._files, self.messages)
+        return times
+
     async def retrieve(self, message: MessageInfo) -> bytes | AsyncIterator[bytes]:
         """A message of up to 256 KiB whole, a larger one in pieces; see `Reader`."""
         assert isinstance(message, MaildirMessage)
@@ -245,6 +283,8 @@ class MaildirBackend(Combined):
 
     The arguments are those of `MaildirStore`.
     """
+
+    folder: Callable[[str], Store]
 
     def __init__(self, pattern: str, authenticator: Authenticator, **options: Unpack[MaildirOptions]) -> None:
         super().__init__(authenticator, MaildirStore(pattern, **options))

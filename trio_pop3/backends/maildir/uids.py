@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from .deliver import sync_directory
+from .files import own
 from .names import base_name, path_id, unique_id, unique_ids
 
 MAP_NAME: Final = b".trio-pop3.uidl"
@@ -257,6 +258,7 @@ def write_map(maildir: bytes, uids: Mapping[bytes, str]) -> None:
     fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with open(fd, "wb") as file:
+            own(fd, os.stat(maildir))
             file.write(text)
             file.flush()
             os.fsync(fd)

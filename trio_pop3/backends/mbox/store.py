@@ -28,7 +28,8 @@ from ...backend import (
 )
 from ..maildir.lock import owner_note
 from ..maildir.paths import PathPattern
-from ..maildir.store import RunSync, in_threads
+from ..maildir.reading import RunSync
+from ..maildir.store import in_threads
 from .compact import JournalConflict, Places, compact, read_ordinals, recover
 from .locks import LOCK_NAMES, OpenMailbox, SessionLock
 from .scan import READ_OCTETS, Found, Message, NotAnMbox, Rules, Unquoter, find
