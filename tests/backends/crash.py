@@ -26,7 +26,7 @@ import gc, os, socket, sys
 from tests.backends.crash_scenarios import *
 gc.disable()
 for line in sys.stdin:
-    root, scenario = line.split()
+    root, _, scenario = line.strip().partition(" ")
     told, tell = socket.socketpair()
     pid = os.fork()
     if not pid:

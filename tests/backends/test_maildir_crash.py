@@ -10,8 +10,9 @@ from typing import Final
 
 import pytest
 
+from ..driving import Dialogue
 from .crash import Zygote, zygote
-from .crash_scenarios import MARKED, MESSAGE, SCENARIOS
+from .crash_scenarios import MARKING, MARKS, MESSAGE, POLICY, SCENARIOS
 from .maildir_helpers import Box, body, lines, uids
 
 MAIL: Final = {
@@ -40,6 +41,7 @@ def before(tmp_path: Path) -> Path:
     box = Box(tmp_path / "before")
     for name, content in MAIL.items():
         (box.path / name).write_bytes(content)
+        os.utime(box.path / name, (1700000000, 1700000000))  # what is younger is not put into the index
     session = box.login()  # so that all files are there that a first login makes
     session.ask("QUIT")
     return tmp_path / "before"
@@ -58,12 +60,13 @@ class Tried:
 
     def check(self, status: int | None) -> None:
         """P1, P3: each message whole, or gone if it was marked; the same UIDs; a login that works."""
-        session = self.box.login()
+        session = Dialogue(self.box.backend(**POLICY.get(self.scenario, {})))
+        assert session.login().startswith(b"+OK")
         there = dict(zip(uids(session), self._bodies(session), strict=True))
         sizes = [int(row.split()[1]) for row in lines(session.ask("LIST"))]
         assert sizes == [len(content) for content in there.values()]
         assert session.ask("QUIT").startswith(b"+OK")
-        marked = MARKED.get(self.scenario, frozenset())
+        marked = MARKS if self.scenario in MARKING else frozenset()
         for number, (name, content) in enumerate(MAIL.items(), 1):
             uid = name.partition("/")[2].partition(":")[0]
             if uid in there:
@@ -71,6 +74,8 @@ class Tried:
                 assert number not in marked or status != 0, "what was said to be deleted is there"
             else:
                 assert number in marked, "a message is gone that nobody has deleted"
+                if self.scenario in POLICY:
+                    assert self._kept(uid) == content, "it is gone, and not where it should be"
         if self.scenario == "delivery":
             assert list(there.values()) in ([], [canon(MESSAGE)])
             if status is not None:
@@ -79,6 +84,11 @@ class Tried:
             assert not there
         if status == 2:
             assert marked
+
+    def _kept(self, uid: str) -> bytes:
+        """The file of a message that is not shown: in the trash, or where it was."""
+        (path,) = [path for path in self.box.path.glob("**/*") if path.name.partition(":")[0] == uid]
+        return path.read_bytes()
 
     def _bodies(self, session: object) -> list[bytes]:
         return [body(session.ask(f"RETR {n}")) for n in range(1, len(uids(session)) + 1)]  # type: ignore[attr-defined, arg-type]
@@ -127,6 +137,10 @@ def test_the_sweep_reaches_what_it_is_for(process: Zygote, before: Path) -> None
     calls = {name: process.run(Tried(before, name).root, name).calls for name in SCENARIOS}
     assert {"openat", "write", "fsync", "rename"} <= set(calls["delivery"])
     assert {"openat", "flock", "getdents64"} <= set(calls["login"])
+    assert calls["first login"].count("rename") == 1, "the index is not written"
+    assert calls["move new"].count("rename") >= 2
     assert calls["commit"].count("unlink") == 2
+    assert {"hide", "trash", "flag", "unlink"} <= calls.keys()
+    assert all(calls[name].count("fsync") >= 3 for name in ("hide", "trash", "flag", "unlink"))
     assert calls["commit"].count("fsync") >= 2
     assert os.path.exists(before)
