@@ -170,6 +170,13 @@ GERMAN: Final = Language(
         "permanent failure, tell the administrator": "dauerhafte Störung, bitte verständigen Sie die Verwaltung",
         "internal error, try again later": "interner Fehler, bitte versuchen Sie es später erneut",
         "the mail store is not available": "der Nachrichtenspeicher ist nicht verfügbar",
+        "the mail store cannot be read": "der Nachrichtenspeicher kann nicht gelesen werden",
+        "the mail store does not know how old mail is": "der Nachrichtenspeicher kennt das Alter der Nachrichten nicht",
+        "the mailbox is locked by another program": "ein anderes Programm hat das Postfach gesperrt",
+        "the mailbox cannot be read": "das Postfach kann nicht gelesen werden",
+        "the mailbox must be looked after": "um das Postfach muss sich jemand kümmern",
+        "no such folder": "diesen Ordner gibt es nicht",
+        "the users cannot be looked up now": "die Benutzer können gerade nicht nachgesehen werden",
         "the mail store takes too long": "der Nachrichtenspeicher braucht zu lange",
         "the mail store returned an inconsistent maildrop": (
             "der Nachrichtenspeicher hat ein widersprüchliches Postfach geliefert"

@@ -212,7 +212,7 @@ class Other:
         self.uids = [uid or hashlib.sha256(message).hexdigest()[:20].encode() for message in mail]
 
     def dial(self) -> AnsweringWire:
-        self.user, self.inside = b"", False
+        self.user, self.inside, self.refused = b"", False, 0
         return AnsweringWire(self.answer)
 
     def answer(self, line: bytes) -> bytes:
@@ -265,6 +265,31 @@ def test_what_is_wrong_at_the_first_look_comes_with_its_dialogue(server: Other, 
     assert says in caught.value.message
     assert "C: LIST" in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+class HasEnough(Other):
+    """Closes when a third line in a row is refused, and says so in answer to whatever that is or comes then."""
+
+    def dial(self) -> AnsweringWire:
+        wire = super().dial()
+
+        def answer(line: bytes) -> bytes:
+            if self.refused > 2:
+                return b""
+            if self.refused == 2:
+                self.refused = 3
+                return b"-ERR too many bad commands\r\n"
+            said = self.answer(line)
+            self.refused = self.refused + 1 if said.startswith(b"-ERR") else 0
+            return said
+
+        wire._answers = answer
+        return wire
+
+
+def test_a_server_may_have_had_enough() -> None:
+    """D10: the last -ERR need not be about the command that it answers."""
+    assert run_machine(machine_for_server(HasEnough(SAME).dial, "alice", "secret"), seed=1) is None
 
 
 def test_a_server_without_user_is_refused() -> None:

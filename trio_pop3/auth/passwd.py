@@ -227,7 +227,8 @@ class PasswdFile:
         if self.knows(user):
             return True
         if not self._known.users or self._complaint or self._seen is None or self._seen != self._version:
-            raise TemporaryFailure(f"no user {user} in {self._path}, and the file is not to be trusted now")
+            logger.error("no user %a in %s, and the file is not to be trusted now", user, self._path)
+            raise TemporaryFailure("the users cannot be looked up now")
         return False
 
     @property

@@ -7,7 +7,7 @@ run_machine(machine_for_server(dial, "u", "p"), seed=1)     # in a program
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -178,6 +178,9 @@ class SessionMachine(JudgedMachine):
         if (reply.ok is None) != expected.challenge:
             raise Mismatch(f"{line!r} is not to be answered with {reply.text!r}")
         if reply.ok is not None:
+            if expected.ok and not reply.ok and self._was_the_last(client):
+                self._gone(client)
+                return
             if expected.ok is not None and reply.ok != expected.ok:
                 raise Mismatch(f"{line!r} must be answered {'+OK' if expected.ok else '-ERR'}")
             if reply.ok:
@@ -186,6 +189,15 @@ class SessionMachine(JudgedMachine):
         expected.then(bool(reply.ok))
         if client.model.state == "over":
             client.talk.expect_end()
+
+    def _was_the_last(self, client: _Client) -> bool:
+        """Whether a refusal says that the server has had enough of bad lines: it closes behind it."""
+        if not (self.world.dialect.may_close and client.refused):
+            return False
+        with suppress(AssertionError):
+            client.talk.expect_end()
+            return True
+        return False
 
     @property
     def holders(self) -> list[int]:
@@ -363,7 +375,7 @@ def _with_rules(
             number = self.holders[0]
             numbers = [n for n in self.clients[number].model.left if n not in kept]
             self.say(number, [b"RETR %d" % n for n in numbers])
-            if removes and numbers:
+            if removes:
                 self.quit(number, [*(b"DELE %d" % n for n in numbers), b"QUIT"], 0, store_fails=False)
 
         @precondition(lambda self: removes and self.holders)

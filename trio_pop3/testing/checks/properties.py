@@ -84,7 +84,8 @@ class _Run:
             self._dial,
             account.user,
             account.password,
-            destructive=settings.destructive,
+            # Without a way back there would soon be nothing left, and no dialogue would go as it went before.
+            destructive=settings.destructive and settings.reset is not None,
             reset=None if settings.reset is None else self._resetting(settings.reset),
         )
         failure = testing.run_machine(machine, shrink=shrink, **self._options)
