@@ -277,7 +277,7 @@ class HasEnough(Other):
             if self.refused > 2:
                 return b""
             if self.refused == 2:
-                self.refused = 3
+                self.refused, wire.closes = 3, True
                 return b"-ERR too many bad commands\r\n"
             said = self.answer(line)
             self.refused = self.refused + 1 if said.startswith(b"-ERR") else 0
