@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Final
 
-from .backend import Maildrop, MessageUnavailable, Retrievals
+from .backend import Maildrop, MessageInfo, MessageUnavailable, Retrievals
 from .replies import BAD_MESSAGE, NEEDS_UTF8, OCTETS_AT_ONCE, Multiline, Owner, checked_chunk
 from .rules import Headers
 from .sansio import Err, Ok, TopCutter, WholeBody, octets_of
@@ -56,7 +56,8 @@ class Retrieval:
         self, number: int, status: Ok, *, octets: int | None = None, cutter: TopCutter | None = None
     ) -> Multiline | Err:
         """A message with its first octets already in hand, so that a failure can still be an `-ERR`."""
-        content = await self._maildrop.retrieve(self._mail.messages[number - 1])
+        message = self._mail.messages[number - 1]  # which may be made for this
+        content = await self._maildrop.retrieve(message)
         source, rest, whole = None, None, None
         if isinstance(content, bytes):
             first = content
@@ -83,15 +84,15 @@ class Retrieval:
             return NEEDS_UTF8
         if fitting is not first:
             whole = None  # the header is another one
-        then = None if cutter is not None or self._observer is None else partial(self._tell, self._observer, number)
+        then = None if cutter is not None or self._observer is None else partial(self._tell, self._observer, message)
         return Multiline(
             self._owner, status, fitting, source,
             content=rest, octets=octets, cutter=cutter, whole=whole, then=then,
         )  # fmt: skip
 
-    def _tell(self, observer: Retrievals, number: int) -> None:
+    def _tell(self, observer: Retrievals, message: MessageInfo) -> None:
         try:
-            observer.retrieved(self._mail.messages[number - 1])
+            observer.retrieved(message)
         except Exception as failure:  # the client has its message; this is nothing to tell it
             self._owner.log_failure("noting a retrieval", failure)
 
