@@ -175,6 +175,18 @@ def test_one_session_at_a_time(memory: MemoryBackend) -> None:
     assert not memory.locked("alice")
 
 
+def test_a_refused_login_leaves_a_trace(memory: MemoryBackend, caplog: pytest.LogCaptureFixture) -> None:
+    """I7: who it was and why; of somebody who may be anybody there is a count, and no name."""
+    caplog.set_level(logging.INFO)
+    first, second = Dialogue(memory), Dialogue(memory)
+    first.login()
+    second.login()
+    assert caplog.messages == ["session test: login of 'alice' refused: [IN-USE] maildrop in use by another session"]
+    caplog.clear()
+    second.login("alice", "wrong")
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize(
     ("failure", "reply"),
     [

@@ -303,6 +303,7 @@ class Session:
     async def _log_in(self, step: _Step, command: ev.Command) -> Reply:
         """One step of a login; with the last one, the maildrop is locked and opened (RFC 1939 section 4)."""
         await self._release()  # of a login that was cancelled half-way, if there was one
+        user: str | None = None
         try:
             identity = await step(command, self.client)
             if not isinstance(identity, Identity):
@@ -315,7 +316,7 @@ class Session:
                 messages = tuple(messages)  # what changes it later is not seen
         except Exception as failure:
             await self._release()
-            return self._refused(failure)
+            return self._refused(failure, user)
         self._login.finish(failed=False)
         try:
             self._mail = mail = await Snapshot.take(messages, self._checkpoint)
@@ -339,7 +340,7 @@ class Session:
             raise LoginDelayed
         return delay
 
-    def _refused(self, failure: Exception) -> Err:
+    def _refused(self, failure: Exception, user: str | None = None) -> Err:
         bad = isinstance(failure, (AuthenticationFailed, Rejected))
         self._login.finish(failed=bad)
         if bad:
@@ -349,7 +350,11 @@ class Session:
             return failure_reply(AuthenticationFailed(), login=True)
         if isinstance(failure, Malformed):
             return Err(safe_text(str(failure), "malformed authentication message"))
-        return self._failed("login", failure, login=True)
+        reply = self._failed("login", failure, login=True)
+        if user is not None:  # the client is who it says, and a person will ask why that did not help
+            code = "" if reply.code is None else f"[{reply.code.value}] "
+            logger.info("session %s: login of %a refused: %s%s", self.client.session, user, code, reply.text)
+        return reply
 
     def _abandon(self) -> Err:
         """The client has ended the exchange, perhaps because it was told that it has failed; the reply to that."""
