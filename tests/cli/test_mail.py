@@ -17,6 +17,7 @@ from trio_pop3.cli.failure import Failure
 
 from ..backends.maildir_helpers import Box, Users
 from ..driving import CLIENT
+from .command import Command
 
 
 def parse(*words: str) -> argparse.Namespace:
@@ -72,9 +73,10 @@ def test_every_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [
-        (["--lock-wait", "-1"], 2, "lock_wait must be 0 to 120 seconds, not -1.0"),
-        (["--trash-days", "3"], 2, "trash_days makes sense with deletion 'trash' only"),
-        (["--expire", "-1"], 2, "expire must be 0 to 36500 days or 'never', not -1"),
+        (["--lock-wait", "-1"], 2, "--lock-wait must be 0 to 120 seconds, not -1.0"),
+        (["--trash-days", "3"], 2, "--trash-days makes sense with --deletion 'trash' only"),
+        (["--trash", "x"], 2, "--trash must be the name of a Maildir\\+\\+ folder, such as .Trash, not 'x'"),
+        (["--expire", "-1"], 2, "--expire must be 0 to 36500 days or 'never', not -1"),
         (["--journal", "/nonexistent/journal"], 1, "cannot write the journal /nonexistent/journal: no such file"),
     ],
 )
@@ -84,10 +86,14 @@ def test_one_sentence_before_anything_is_served(words: list[str], status: int, s
     assert caught.value.status == status
 
 
-def test_days_are_days(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        parse("--expire", "soon")
-    assert "--expire" in capsys.readouterr().err
+@pytest.mark.parametrize("word", ["soon", "1.5", "Never", ""])
+def test_days_are_days(word: str, command: Command) -> None:
+    outcome = command("serve", "x", "--expire", word)
+    assert outcome.status == 2
+    said = (
+        f"trio-pop3: --expire: a whole number of days is needed, or never, not {word!r}; see `trio-pop3 serve --help`"
+    )
+    assert outcome.err == f"{said}\n"
 
 
 @pytest.mark.parametrize("flags", [[], ["--move-new"], ["--dovecot-lock"], ["--move-new", "--dovecot-lock"]])

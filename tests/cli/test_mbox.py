@@ -47,9 +47,9 @@ def test_every_option_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--mbox-locks", "x"], "locks are one or more of dotlock, fcntl, flock, not x"),
-        (["--mbox-lock-timeout", "-1"], "lock_timeout is a number of seconds"),
-        (["--mbox-stale-lock", "0"], "stale_lock is a number of seconds"),
+        (["--mbox-locks", "x"], "--mbox-locks are one or more of dotlock, fcntl, flock, not x"),
+        (["--mbox-lock-timeout", "-1"], "--mbox-lock-timeout is a number of seconds"),
+        (["--mbox-stale-lock", "0"], "--mbox-stale-lock is a number of seconds"),
     ],
 )
 def test_values_that_make_no_sense(words: list[str], said: str) -> None:
@@ -58,7 +58,9 @@ def test_values_that_make_no_sense(words: list[str], said: str) -> None:
     assert caught.value.status == 2
 
 
-@pytest.mark.parametrize("words", [["--deletion", "trash"], ["--lock-wait", "3"], ["--journal", "x"]])
+@pytest.mark.parametrize(
+    "words", [["--deletion", "trash"], ["--lock-wait", "3"], ["--journal", "x"], ["--newest-days", "3"]]
+)
 def test_options_of_maildirs_are_refused(words: list[str]) -> None:
     """An option that does nothing is not taken; and the other way round."""
     with pytest.raises(Failure, match=f"{words[0]} is not for mbox files") as caught:
@@ -78,4 +80,4 @@ def test_lmtp_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 def test_one_kind_of_mail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in ([str(tmp_path), "--mbox", "/{user}"], ["--maildir", "/{user}", "--mbox", "/{user}"]):
         assert main(["serve", *words]) == 2
-    assert "--maildir or --mbox" in capsys.readouterr().err
+        assert "only one of DIR, --maildir and --mbox" in capsys.readouterr().err

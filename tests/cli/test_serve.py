@@ -167,7 +167,8 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     ("arguments", "status", "complaint"),
     [
         ([], 2, "name a DIR"),
-        (["{}/mail", "--passwd-file", "x", "--maildir", "y"], 2, "name a DIR"),
+        (["{}/mail", "--passwd-file", "x", "--maildir", "y"], 2, "only one of DIR, --maildir and --mbox"),
+        (["{}/mail", "--passwd-file", "x"], 2, "--passwd-file goes with --maildir or --mbox"),
         (["--passwd-file", "x"], 2, "name a DIR"),
         (["{}/mail", "--listen", "nonsense"], 2, "not an address to listen on: 'nonsense'"),
         (["{}/mail", "--listen", "127.0.0.1:99999"], 2, "not an address"),

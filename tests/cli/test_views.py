@@ -68,11 +68,11 @@ def test_what_is_shown(junk: Path, options: list[str], seen: dict[str, list[byte
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--newest-days", "0"], "days must be more than 0"),
-        (["--at-most", "0"], "count must be at least 1"),
+        (["--newest-days", "0"], "--newest-days must be more than 0"),
+        (["--at-most", "0"], "--at-most must be at least 1"),
         (["--with-folder", "../bob"], "not the name of a folder: '../bob'"),
         (["--folder-separator", "x"], "a separator is one character"),
-        (["--as-owner", "--follow-symlinks"], "as_owner cannot go with follow_symlinks"),
+        (["--as-owner", "--follow-symlinks"], "--as-owner cannot go with --follow-symlinks"),
     ],
 )
 def test_values_that_make_no_sense(command: Command, junk: Path, options: list[str], said: str) -> None:

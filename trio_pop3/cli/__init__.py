@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from .. import __version__
 from . import check, deliver, lock, serve, uidl, undelete, user
 from .failure import Failure, complain, flush
+from .parser import Parser
 
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands and options."""
-    parser = argparse.ArgumentParser(prog="trio-pop3", description="A POP3 server for Maildirs.", allow_abbrev=False)
+    parser = Parser(prog="trio-pop3", description="A POP3 server for Maildirs.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"trio-pop3 {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in (serve, user, deliver, lock, undelete, uidl, check):
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: Sequence[str]) -> int:
     try:
         arguments = build_parser().parse_args(words)
-    except SystemExit as stop:  # argparse has said why
+    except SystemExit as stop:  # the parser has said why
         # Mail systems go by the exit status of `deliver`, and 2 means nothing to them.
         return os.EX_USAGE if stop.code and words[0:1] == ["deliver"] else int(stop.code or 0)
     try:

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import argparse
-from typing import get_args
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, get_args
 
 from ..backend import Authenticator, Backend
 from ..backends.maildir import MaildirBackend, MaildirOptions
 from ..backends.maildir.identity import IdentityError
 from ..backends.maildir.journal import Journal
 from ..backends.maildir.retention import Days, Deletion
+from ..backends.mbox.store import MboxOptions
 from . import mbox, views
 from .failure import Failure, reason
+
+# What an option is called in Python -> on the command line.
+_FLAGS: Final[Mapping[str, str]] = MappingProxyType(
+    {name: f"--{name.replace('_', '-')}" for name in MaildirOptions.__annotations__}
+    | {name: f"--mbox-{name.replace('_', '-')}" for name in MboxOptions.__annotations__}
+    | {"days": "--newest-days", "count": "--at-most"}
+)
+# Where messages name options: a word such as `trash` is one of ours in other places.
+_NAMED: Final = re.compile(r"(?:^|(?<= with ))\w+")
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +74,10 @@ def _add_kinds(parser: argparse.ArgumentParser) -> None:
 
 
 def _days(word: str) -> Days:
-    return "never" if word == "never" else int(word)
+    try:
+        return "never" if word == "never" else int(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a whole number of days is needed, or never, not {word!r}") from None
 
 
 def backend(arguments: argparse.Namespace, pattern: str, users: Authenticator) -> Backend:
@@ -77,7 +93,7 @@ def backend(arguments: argparse.Namespace, pattern: str, users: Authenticator) -
             Journal(arguments.journal).check()
         return views.over(arguments, MaildirBackend(pattern, users, **_options(arguments)))
     except ValueError as failure:
-        raise Failure(str(failure), 2) from None
+        raise Failure(_NAMED.sub(lambda word: _FLAGS.get(word[0], word[0]), str(failure)), 2) from None
     except IdentityError as failure:
         raise Failure(f"--as-owner: {reason(failure)}") from None
     except OSError as failure:
@@ -107,3 +123,5 @@ def _check_kind(arguments: argparse.Namespace) -> None:
     for name in plain.keys() - {"maildir"}:
         if (name.startswith("mbox") != (arguments.mbox is not None)) and getattr(arguments, name) != plain[name]:
             raise Failure(f"--{name.replace('_', '-')} is not for {kind}", 2)
+    if arguments.mbox is not None and arguments.newest_days is not None:
+        raise Failure("--newest-days is not for mbox files, which do not say when mail has arrived", 2)

@@ -61,9 +61,7 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal says to stop."""
-    named = [arguments.directory, arguments.maildir, arguments.mbox]
-    if named.count(None) != 2 or (arguments.directory and arguments.passwd_file):
-        raise Failure("name a DIR to serve, or --maildir or --mbox and a way to log in, such as --passwd-file", 2)
+    _check_what(arguments)
     if arguments.mbox and arguments.lmtp:
         raise Failure("mail that comes by --lmtp goes into Maildirs, and not into --mbox files", 2)
     options, lmtp_options = _options(arguments), lmtp.options(arguments)
@@ -77,6 +75,16 @@ def run(arguments: argparse.Namespace) -> int:
     except* Failure as group:
         raise _first(group) from None
     return 0
+
+
+def _check_what(arguments: argparse.Namespace) -> None:
+    named = [arguments.directory, arguments.maildir, arguments.mbox]
+    if named.count(None) == 3:
+        raise Failure("name a DIR to serve, or --maildir or --mbox and a way to log in, such as --passwd-file", 2)
+    if named.count(None) != 2:
+        raise Failure("only one of DIR, --maildir and --mbox can be served", 2)
+    if arguments.directory and arguments.passwd_file:
+        raise Failure("--passwd-file goes with --maildir or --mbox; a DIR has its own users", 2)
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -25,20 +25,17 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 
 def over(arguments: argparse.Namespace, backend: Backend) -> Backend:
-    """The backend as it is to be seen. Raises Failure for values that make no sense."""
-    try:
-        if arguments.with_folder:
-            if not isinstance(backend, FolderStore):
-                raise Failure("--with-folder: this mail store has no folders", 2)
-            backend = Union(backend, {name: backend.folder(name) for name in arguments.with_folder})
-        if arguments.newest_days is not None:
-            backend = NewestDays(backend, arguments.newest_days)
-        if arguments.at_most is not None:
-            backend = AtMost(backend, arguments.at_most)
-        if arguments.folder_separator is not None:
-            if not isinstance(backend, FolderStore):
-                raise Failure("--folder-separator: this mail store has no folders", 2)
-            backend = Folders(backend, arguments.folder_separator)
-    except ValueError as failure:
-        raise Failure(str(failure), 2) from None
+    """The backend as it is to be seen. Raises ValueError for values that make no sense; Failure without folders."""
+    if arguments.with_folder:
+        if not isinstance(backend, FolderStore):
+            raise Failure("--with-folder: this mail store has no folders", 2)
+        backend = Union(backend, {name: backend.folder(name) for name in arguments.with_folder})
+    if arguments.newest_days is not None:
+        backend = NewestDays(backend, arguments.newest_days)
+    if arguments.at_most is not None:
+        backend = AtMost(backend, arguments.at_most)
+    if arguments.folder_separator is not None:
+        if not isinstance(backend, FolderStore):
+            raise Failure("--folder-separator: this mail store has no folders", 2)
+        backend = Folders(backend, arguments.folder_separator)
     return backend
