@@ -51,6 +51,10 @@ def test_a_damaged_file_is_logged(file: UidTimes, caplog: pytest.LogCaptureFixtu
     assert [record.getMessage() for record in caplog.records] == [
         f"{os.fsdecode(file.path)!a}: 2 damaged lines are left out"
     ]
+    caplog.clear()
+    Path(os.fsdecode(file.path)).write_bytes(b"a 5\n\xff\n")
+    file.read()
+    assert "1 damaged line is left out" in caplog.text
 
 
 def test_what_cannot_be_read_is_an_error(file: UidTimes, tmp_path: Path) -> None:

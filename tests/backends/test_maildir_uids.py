@@ -237,7 +237,7 @@ def test_cut_anywhere_it_is_refused(data: st.DataObject) -> None:
 
 
 BAD = {
-    "": (0, "the last line must be `end`"),
+    "": (1, "the first line must be"),
     "end\n": (1, "the first line must be `trio-pop3 uidl 1`"),
     "a 1.a\nend\n": (1, "the first line must be"),
     "trio-pop3 uidl 2\nend\n": (1, "written by a later version"),

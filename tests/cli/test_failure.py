@@ -151,3 +151,13 @@ def test_what_no_terminal_can_show(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_failure_has_a_status() -> None:
     assert (Failure("x").status, Failure("x", 3).status, str(Failure("x"))) == (1, 3, "x")
+
+
+def test_a_reader_that_has_enough(directory: Path) -> None:
+    """`uidl export | head` is not a failure; the status is that of a program that SIGPIPE ends."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [*PROGRAM, "uidl", "export", str(directory), "alice"]
+    with open(writer, "wb") as pipe:
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, check=False, env=BUFFERED)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -137,6 +137,25 @@ def test_a_dry_run_changes_nothing(command: Command, directory: Path, box: Box) 
     assert imported(box) == {}
 
 
+def test_nothing_else_is_touched(command: Command, directory: Path, box: Box) -> None:
+    """As docs/migration.md says it: files of ours alone, and an index only where it pays."""
+
+    def state() -> dict[str, tuple[int, int]]:
+        status = {path: path.stat() for path in box.path.rglob("*") if path.is_file()}
+        return {str(path.relative_to(box.path)): (it.st_mtime_ns, it.st_ino) for path, it in status.items()}
+
+    for number in range(40):
+        box.put(f"1600000000.{number}")
+    before = state()
+    assert command("uidl", "verify", directory, "alice", "--from", "dovecot").status == 1
+    assert {*state()} - {*before} <= {".trio-pop3.index"}
+    assert command("uidl", "import", directory, "alice", "--from", "dovecot", "--dry-run").status == 0
+    assert {*state()} - {*before} <= {".trio-pop3.index", ".trio-pop3.lock"}
+    assert command("uidl", "import", directory, "alice", "--from", "dovecot").status == 0
+    assert {*state()} - {*before} <= {".trio-pop3.index", ".trio-pop3.lock", ".trio-pop3.uidl"}
+    assert before.items() <= state().items()
+
+
 def test_what_was_hidden_stays_hidden(command: Command, directory: Path, box: Box) -> None:
     """P3: what a client has deleted does not come back as new because its unique-id is another one now."""
     session = Dialogue(box.backend(deletion="hide", expire=1))
@@ -159,15 +178,17 @@ def test_another_import_says_otherwise(command: Command, directory: Path, box: B
     for more in ([], ["--dry-run"]):
         outcome = command("uidl", "import", directory, "alice", "--from", "courier", *more)
         assert outcome.status == 1
-        assert "3 messages changed from an earlier import:\n" in outcome.out
+        assert "3 messages would change from an earlier import:\n" in outcome.out
         assert f"  {NAMES[0]}  {DOVECOT[0]} -> {COURIER[0]}\n" in outcome.out
         assert outcome.err.startswith("trio-pop3: nothing is changed: ")
         assert "--replace" in outcome.err
         assert served(box) == DOVECOT
     outcome = command("uidl", "import", directory, "alice", "--from", "courier", "--replace", "--dry-run")
     assert (outcome.status, served(box)) == (0, DOVECOT)
+    assert "3 messages would change from an earlier import:\n" in outcome.out
     outcome = command("uidl", "import", directory, "alice", "--from", "courier", "--replace")
     assert (outcome.status, served(box)) == (0, COURIER)
+    assert "3 messages changed from an earlier import:\n" in outcome.out
     assert f"  {NAMES[0]}  {DOVECOT[0]} -> {COURIER[0]}\n" in outcome.out
 
 
@@ -402,6 +423,12 @@ def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         (["import"], "--from"), (["import", "--from", "dovecot"], "DIR and USER, or --maildir"),
         (["import", "DIR", "--from", "dovecot"], "DIR and USER, or --maildir"),
         (["import", "DIR", "alice", "--maildir", "x", "--from", "dovecot"], "not both"),
+        (["import", "--maildir", "/m/{user}", "--from", "dovecot"], "is a pattern: say whose mail it is, USER"),
+        (["import", "alice", "--maildir", "/m/{name}", "--from", "dovecot"], "a path pattern holds {user}"),
+        (["import", "DIR", "alice", "--from", "dovecot", "--format", "%m"], "ask the old server"),
+        (["import", "DIR", "alice", "--from", "pop3://alice:secret@old"], "use --password-file"),
+        (["import", "DIR", "alice", "--from", "imap://alice@old"], "not an address of a POP3 server"),
+        (["export", "DIR", "alice", "--all"], "unrecognized arguments"),
         (["import", "DIR", "alice", "--from", "exchange"], "--from takes dovecot, courier, cyrus"),
         (["import", "DIR", "alice", "--from", "cyrus"], "needs --uidvalidity"),
         (["import", "DIR", "alice", "--from", "map"], "needs --file"),
@@ -420,10 +447,7 @@ def test_wrong_usage(command: Command, directory: Path, box: Box, words: list[st
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["--from", "dovecot", "--format", "%m"], "ask the old server"),
         (["--from", "dovecot", "--file", "/no/such/file"], "/no/such/file: no such file or directory"),
-        (["--from", "pop3://alice:secret@old"], "use --password-file"),
-        (["--from", "imap://alice@old"], "not an address of a POP3 server"),
     ],
 )
 def test_what_cannot_be_done(command: Command, directory: Path, box: Box, words: list[str], why: str) -> None:
@@ -448,9 +472,24 @@ def test_no_such_maildir(command: Command, directory: Path, action: str) -> None
     """And none is made."""
     source = [] if action == "export" else ["--from", "dovecot"]
     outcome = command("uidl", action, "--maildir", directory / "mail" / "bob", *source)
-    assert (outcome.status, "bob" in outcome.err) == (1, True)
+    assert (outcome.status, outcome.err) == (1, f"trio-pop3: there is no Maildir {directory}/mail/bob\n")
     assert not (directory / "mail" / "bob").exists()
     assert command("uidl", action, directory, "../alice", *source).status == 1
+    assert command("uidl", action, directory, "bob", *source).err == outcome.err
+    assert command("uidl", action, "/nope", "bob", *source).err == "trio-pop3: there is no Maildir /nope/mail/bob\n"
+
+
+@pytest.mark.parametrize("action", ["import", "verify", "export"])
+def test_a_pattern(command: Command, directory: Path, box: Box, action: str) -> None:
+    """As `serve` has it, with the user behind it."""
+    source = [] if action == "export" else ["--from", "dovecot"]
+    words = ["uidl", action, "--maildir", f"{directory}/mail/{{user}}"]
+    by_pattern = command(*words, "alice", *source, *(["--dry-run"] if action == "import" else []))
+    named = command("uidl", action, directory, "alice", *source, *(["--dry-run"] if action == "import" else []))
+    assert by_pattern == named
+    assert by_pattern.out
+    outcome = command(*words, "../bob", *source)
+    assert (outcome.status, outcome.err) == (1, f"trio-pop3: '../bob' has no place in {words[-1]}\n")
 
 
 # --- root, and somebody else's Maildir --------------------------------------------------------------------------------

@@ -16,6 +16,10 @@ class Failure(Exception):
         self.status = status
 
 
+class Unread(Failure):
+    """Whoever read what we print has enough of it, as `head` has."""
+
+
 def reason(failure: OSError) -> str:
     """What went wrong: what the system says of it, or else Python, without decoration."""
     return (failure.strerror or (os.strerror(failure.errno) if failure.errno else str(failure))).lower()
@@ -53,4 +57,5 @@ def _write(stream: TextIO, text: str) -> None:
         # Closed, or the interpreter tries again when it ends, complains in its own words and changes the exit status.
         with contextlib.suppress(OSError):
             stream.close()
-        raise Failure(f"cannot write to standard output: {reason(failure)}") from None
+        kind = Unread if isinstance(failure, BrokenPipeError) else Failure
+        raise kind(f"cannot write to standard output: {reason(failure)}") from None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+import signal
 import ssl
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
+from ..backends.maildir import PathPattern
 from ..backends.maildir.lock import MaildirLock
 from ..backends.maildir.retention import rename_uids
 from ..backends.maildir.scan import Whereabouts
@@ -22,7 +24,7 @@ from ..migration.mail import OurMail, read_x_uidl
 from ..migration.merge import Merge, compare, merge
 from ..migration.old import OldIds, SourceError
 from .directory import maildir_of
-from .failure import Failure, reason, say
+from .failure import Failure, Unread, reason, say
 
 _PASSWORD: Final = "TRIO_POP3_PASSWORD"
 _SOURCES: Final = ("dovecot", "courier", "cyrus", "x-uidl", "map")
@@ -52,15 +54,20 @@ def add_to(commands: Any) -> None:
         command = actions.add_parser(name, help=help_text, description=help_text, allow_abbrev=False)
         command.add_argument("directory", metavar="DIR", nargs="?", help="the directory that `serve` serves")
         command.add_argument("name", metavar="USER", nargs="?", help="whose mail it is")
-        command.add_argument("--maildir", metavar="PATH", help="a Maildir, instead of DIR and USER")
+        command.add_argument(
+            "--maildir", metavar="PATTERN", help="instead of DIR: a Maildir, or with USER a pattern as `serve` has it"
+        )
         if run is not _export:
             _add_source(command)
         if run is _import:
-            command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+            command.add_argument(
+                "--dry-run", action="store_true", help="say what would be imported, and import nothing"
+            )
             command.add_argument("--replace", action="store_true", help="also where an earlier import says otherwise")
         else:
             command.set_defaults(dry_run=False, replace=False)
-        command.add_argument("--all", action="store_true", help=f"list every message, not only the first {_SHOWN}")
+        if run is not _export:
+            command.add_argument("--all", action="store_true", help=f"list every message, not only the first {_SHOWN}")
         command.set_defaults(run=_guarded(run))
 
 
@@ -100,20 +107,42 @@ def _guarded(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Nam
             raise Failure(str(failure)) from None
         except OSError as failure:
             name = failure.filename
-            where = os.fsdecode(name) if isinstance(name, (str, bytes)) else _maildir(arguments)
+            where = os.fsdecode(name) if isinstance(name, (str, bytes)) else _path(arguments)
             raise Failure(f"{where}: {reason(failure)}") from None
 
     return guarded
 
 
 def _maildir(arguments: argparse.Namespace) -> str:
-    if arguments.maildir is not None:
-        if arguments.directory is not None:
-            raise Failure("give DIR and USER, or --maildir, not both", 2)
-        return str(arguments.maildir)
-    if arguments.name is None:
-        raise Failure("say whose mail it is: DIR and USER, or --maildir PATH", 2)
-    return maildir_of(arguments.directory, arguments.name)
+    """Which Maildir. Raises Failure if there is none: what is not there may as well be mistyped."""
+    path = _path(arguments)
+    try:
+        os.stat(os.path.join(path, "cur"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise Failure(f"there is no Maildir {path}") from None
+    return path
+
+
+def _path(arguments: argparse.Namespace) -> str:
+    pattern = arguments.maildir
+    if pattern is None:
+        if arguments.name is None:
+            raise Failure("say whose mail it is: DIR and USER, or --maildir", 2)
+        return maildir_of(arguments.directory, arguments.name)
+    if arguments.name is not None:
+        raise Failure("give DIR and USER, or --maildir, not both", 2)
+    user = arguments.directory  # the one word, since there is no DIR
+    if user is None:
+        if "{" in pattern and not os.path.isdir(pattern):
+            raise Failure(f"{pattern} is a pattern: say whose mail it is, USER", 2)
+        return str(pattern)
+    try:
+        path = PathPattern(pattern).path_for(user)
+    except ValueError as failure:
+        raise Failure(str(failure), 2) from None
+    if path is None:
+        raise Failure(f"{user!r} has no place in {pattern}")
+    return path
 
 
 # --- the three actions ------------------------------------------------------------------------------------------------
@@ -156,7 +185,10 @@ def _export(arguments: argparse.Namespace) -> int:
     maildir = _maildir(arguments)
     box = _Box(maildir)
     # What is here, and the lines of what is gone: a map that is imported elsewhere is as good as this one.
-    say("\n".join(map_lines({**box.imported.uids, **box.served(box.imported)})))
+    try:
+        say("\n".join(map_lines({**box.imported.uids, **box.served(box.imported)})))
+    except Unread:
+        return 128 + signal.SIGPIPE
     return 0
 
 
@@ -200,9 +232,12 @@ def _source(arguments: argparse.Namespace, maildir: str) -> Callable[[_Box], Old
     for option, sources in _ONLY_FOR.items():
         if source not in sources and getattr(arguments, option):
             raise Failure(f"--{option.replace('_', '-')} is not for --from {source}", 2)
-    return {
-        "dovecot": _dovecot, "courier": _courier, "cyrus": _cyrus, "map": _map, "x-uidl": _x_uidl, "pop3": _pop3,
-    }[source](arguments, maildir)  # fmt: skip
+    try:
+        return {
+            "dovecot": _dovecot, "courier": _courier, "cyrus": _cyrus, "map": _map, "x-uidl": _x_uidl, "pop3": _pop3,
+        }[source](arguments, maildir)  # fmt: skip
+    except SourceError as failure:  # nothing has been read yet: it is what was asked for that is wrong
+        raise Failure(str(failure), 2) from None
 
 
 def _dovecot(arguments: argparse.Namespace, maildir: str) -> Callable[[_Box], OldIds]:
@@ -344,8 +379,9 @@ def _locked(maildir: str) -> Iterator[None]:
 
 
 def _report_merge(merged: Merge, displaced: Sequence[bytes], arguments: argparse.Namespace) -> None:
+    done = arguments.replace and not arguments.dry_run
     _list(
-        "changed from an earlier import",
+        f"{'changed' if done else 'would change'} from an earlier import",
         [f"{escaped(base)}  {before} -> {after or 'none'}" for base, before, after in merged.changed],
         arguments,
     )

@@ -50,7 +50,8 @@ class UidTimes:
                 else:
                     bad += 1
         if bad:
-            logger.error("%a: %d damaged lines are left out", os.fsdecode(self.path), bad)
+            lines = "1 damaged line is" if bad == 1 else f"{bad} damaged lines are"
+            logger.error("%a: %s left out", os.fsdecode(self.path), lines)
         return times
 
     def write(self, times: Mapping[str, int]) -> None:

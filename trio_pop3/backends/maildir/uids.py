@@ -162,6 +162,8 @@ def _understood(path: bytes, blocks: list[bytes]) -> UidMap:
                 uids[entry[0]] = entry[1]
                 taken.add(entry[1])
                 entries += 1
+    if not number:
+        _check_header(path, b"")
     if not ended:
         raise UidMapError(path, number, "the last line must be `end`: something is missing behind this one")
     if not entries == len(uids) == len(taken):
