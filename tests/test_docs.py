@@ -162,6 +162,12 @@ def test_block_callbacks(serving: Callable[..., None]) -> None:
     serving(BLOCKS["callbacks"], talk)
 
 
+@pytest.mark.parametrize("name", [name for name, code in BLOCKS.items() if "trio_pop3.serve(" in code])
+def test_an_example_is_for_this_machine(name: str) -> None:
+    """Whoever tries it needs no rights, and opens nothing to others."""
+    assert 'host="127.0.0.1", port=1110' in BLOCKS[name]
+
+
 def test_block_maildir(serving: Callable[..., None], tmp_path: Path) -> None:
     def talk(connect: POP3) -> None:
         client = connect()

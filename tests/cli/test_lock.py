@@ -13,6 +13,7 @@ from trio_pop3.backends.maildir import make_maildir
 from trio_pop3.backends.maildir.lock import LOCK_NAME, MaildirLock, owner_note
 from trio_pop3.cli import lock as module
 
+from ..backends.mbox_helpers import Box as MboxBox
 from .command import Command
 
 CLIENT = ClientInfo("s17", "192.0.2.1", 4711)
@@ -93,10 +94,30 @@ def test_one_that_cannot_be_read_does_not_hide_the_others(command: Command, dire
     assert outcome.err.startswith(f"trio-pop3: cannot read the lock of {directory}/mail/aaron: ")
 
 
+@pytest.mark.parametrize("state", [None, "state"])
+def test_mbox_files(command: Command, tmp_path: Path, state: str | None) -> None:
+    """I7: those of a pattern, wherever their locks are; alice has no mail yet."""
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "other").mkdir()
+    own = None if state is None else str(tmp_path / state)
+    sessions = [
+        MboxBox(tmp_path / where, user).login(state=own) for where, user in (("spool", "alice"), ("other", "alice"))
+    ]
+    words = ["lock", "list", "--mbox", f"{tmp_path}/spool/{{user}}", *([] if own is None else ["--mbox-state", own])]
+    outcome = command(*words)
+    for session in sessions:
+        session.close()
+    assert (outcome.status, outcome.out.count("\n")) == (0, 1)
+    assert outcome.out.startswith(f"alice  {os.getpid()}  test  127.0.0.1:4711  ")
+    assert outcome.out.endswith(f"  {tmp_path}/spool/alice\n")
+    assert command(*words).out == ""
+
+
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [
-        ([], 2, "name a DIR, or --maildir"),
+        ([], 2, "name a DIR, or --maildir, or --mbox"),
+        (["x", "--mbox-state", "y"], 2, "--mbox-state goes with --mbox"),
         (["/nonexistent"], 2, "/nonexistent is neither a Maildir nor a directory that `serve` serves"),
         (["--maildir", "/var/mail"], 2, "a path pattern holds"),
     ],

@@ -13,7 +13,7 @@ from . import PEERS, Peer
 def arguments(peer: Peer) -> str:
     """A line for a shell; what stands behind `#` is for people."""
     words = [f"{peer.host}:{peer.port}", "--user", peer.user, "--password", peer.password]
-    words += ["--second-user", peer.second_user, "--second-password", peer.second_password]
+    words += ["--second-user", f"{peer.second_user}:{peer.second_password}"]
     words += ["--reset", peer.reset_command]
     tls = "no TLS" if peer.tls_port is None else f"STLS, and TLS on port {peer.tls_port}, signed by {peer.ca}"
     return f"{shlex.join(words)}  # {peer.name} {peer.version}, {tls}"
@@ -30,4 +30,5 @@ def main() -> None:
         signal.pause()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import poplib
 import re
+import shlex
 import shutil
 import signal
 import ssl
@@ -17,8 +18,11 @@ from typing import Final
 
 import pytest
 
+from trio_pop3.cli import build_parser
+
 from ..interop.server import eventually
 from . import DEFAULT_MAIL, PEERS, Peer, reset
+from .__main__ import arguments
 
 
 @pytest.fixture(scope="module", params=PEERS)
@@ -53,6 +57,14 @@ def _body(lines: list[bytes]) -> list[bytes]:
 
 
 GIVEN = [_body(content.split(b"\n")) for content in DEFAULT_MAIL]
+
+
+def test_what_is_printed_is_what_check_takes() -> None:
+    peer = Peer(name="x", port=1110, stls=False, version="1", reset_command="cp -a 'a b' c")
+    taken = build_parser().parse_args(["check", *shlex.split(arguments(peer), comments=True)])
+    assert (taken.address, taken.user, taken.password, taken.second_user, taken.reset) == (
+        "127.0.0.1:1110", peer.user, peer.password, f"{peer.second_user}:{peer.second_password}", peer.reset_command
+    )  # fmt: skip
 
 
 def test_the_mail_covers_what_it_should() -> None:

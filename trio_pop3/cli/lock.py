@@ -11,6 +11,8 @@ from typing import Any
 
 from ..backends.maildir import PathPattern
 from ..backends.maildir.holders import Holder, Locks
+from ..backends.maildir.lock import LOCK_NAME
+from ..backends.mbox.locations import session_locks
 from .directory import mail_pattern, users_path
 from .failure import Failure, complain, reason, say
 
@@ -31,28 +33,37 @@ def add_to(commands: Any) -> None:
     command.add_argument(
         "--maildir", action="append", default=[], metavar="PATTERN", help="Maildirs, as `serve` is told of them"
     )
+    command.add_argument(
+        "--mbox", action="append", default=[], metavar="PATTERN", help="mbox files, as `serve` is told of them"
+    )
+    command.add_argument("--mbox-state", metavar="DIR", help="as `serve` is told of it")
     command.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """List; the status is 1 if something could not be looked at."""
-    if not arguments.places and not arguments.maildir:
-        raise Failure("name a DIR, or --maildir", 2)
+    if not (arguments.places or arguments.maildir or arguments.mbox):
+        raise Failure("name a DIR, or --maildir, or --mbox", 2)
+    if arguments.mbox_state is not None and not arguments.mbox:
+        raise Failure("--mbox-state goes with --mbox", 2)
     patterns = [*map(_pattern_of, arguments.places), *map(_as_glob, arguments.maildir)]
+    files = {maildir: maildir + b"/" + LOCK_NAME for pattern in patterns for maildir in _maildirs(pattern)}
+    for mbox in map(_pattern, arguments.mbox):
+        files.update(session_locks(mbox, arguments.mbox_state))
     try:
         locks = Locks()
     except OSError as failure:
         raise Failure(f"the kernel does not tell who holds locks: {failure.filename}: {reason(failure)}") from None
     status = 0
-    for maildir in sorted({path for pattern in patterns for path in _maildirs(pattern)}):
+    for place, lock_file in sorted(files.items()):
         try:
-            holder = locks.holder(maildir)
+            holder = locks.holder_of(lock_file)
         except OSError as failure:
-            complain(f"cannot read the lock of {os.fsdecode(maildir)}: {reason(failure)}")
+            complain(f"cannot read the lock of {os.fsdecode(place)}: {reason(failure)}")
             status = 1
             continue
         if holder is not None:
-            say(_line(maildir, holder))
+            say(_line(place, holder))
     return status
 
 
@@ -65,8 +76,12 @@ def _pattern_of(place: str) -> str:
 
 
 def _as_glob(pattern: str) -> str:
+    return _pattern(pattern).glob
+
+
+def _pattern(pattern: str) -> PathPattern:
     try:
-        return PathPattern(pattern).glob
+        return PathPattern(pattern)
     except ValueError as failure:
         raise Failure(str(failure), 2) from None
 
@@ -79,7 +94,7 @@ def _maildirs(pattern: str) -> Iterator[bytes]:
                 yield os.fsencode(path)
 
 
-def _line(maildir: bytes, holder: Holder) -> str:
+def _line(place: bytes, holder: Holder) -> str:
     since = "-" if holder.since is None else time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(holder.since))
-    words = (holder.user, holder.pid, holder.session, holder.peer, since, os.fsdecode(maildir))
+    words = (holder.user, holder.pid, holder.session, holder.peer, since, os.fsdecode(place))
     return "  ".join("-" if word is None else str(word) for word in words)

@@ -1,4 +1,4 @@
-"""Who holds the locks on Maildirs: what the kernel says, and what the holder has written down.
+"""Who holds the locks of sessions, on Maildirs or others: what the kernel says, and what the holder has written down.
 
 Nothing is locked to find out: a login at the same moment would be refused for it. Linux only.
 """
@@ -51,8 +51,12 @@ class Locks:
 
     def holder(self, maildir: bytes) -> Holder | None:
         """Who holds the lock on a Maildir; None if nobody does. Raises OSError if the lock file cannot be read."""
+        return self.holder_of(maildir + b"/" + LOCK_NAME)
+
+    def holder_of(self, lock_file: bytes) -> Holder | None:
+        """The same for a lock file."""
         try:
-            fd = os.open(maildir + b"/" + LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            fd = os.open(lock_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             return None
         try:

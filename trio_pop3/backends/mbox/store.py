@@ -6,7 +6,6 @@ import errno
 import logging
 import os
 import stat
-import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,6 +30,7 @@ from ..maildir.paths import PathPattern
 from ..maildir.reading import RunSync
 from ..maildir.store import in_threads
 from .compact import JournalConflict, Places, compact, read_ordinals, recover
+from .locations import LOCK_SUFFIX, state_of
 from .locks import LOCK_NAMES, OpenMailbox, SessionLock
 from .scan import READ_OCTETS, Found, Message, NotAnMbox, Rules, Unquoter, find
 from .uids import Ordinals, dump, key_of, load, number, remaining, uid_of
@@ -39,7 +39,6 @@ logger = logging.getLogger("trio_pop3.mbox")
 
 T = TypeVar("T")
 
-STATE_NAME: Final = ".trio-pop3"
 DEFAULT_LOCKS: Final = ("dotlock", "fcntl")
 # What an administrator must mend; anything else may pass.
 _PERMANENT: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
@@ -186,14 +185,10 @@ class Mailbox:
         self.path: Final = path
         self._ways: Final = ways
         self._own_state: Final = state is None
-        if state is None:
-            self._state, name = os.path.dirname(path) + b"/" + STATE_NAME.encode(), os.path.basename(path)
-        else:
-            name = urllib.parse.quote(os.path.abspath(path), safe="").encode()
-            self._state = os.fsencode(state)
-        stem = self._state + b"/" + name
+        stem = state_of(path, state)
+        self._state: Final = os.path.dirname(stem)
         self._places: Final = Places(stem + b".journal", stem + b".uids")
-        self._session: Final = SessionLock(stem + b".lock", owner)
+        self._session: Final = SessionLock(stem + LOCK_SUFFIX, owner)
         self._file: OpenMailbox | None = None
         self._known: dict[str, Ordinals] = {}
         self._where: dict[str, MboxMessage] = {}  # by unique-id, in the order of the file
