@@ -52,7 +52,7 @@ def test_block_migrate_and_verifyall(vhosts: Path) -> None:
     assert (vhosts.parent / "not-verified").read_text().count("\n") == 2
     (vhosts.parent / "not-verified").unlink()
     said = run(BLOCKS["migrate"], vhosts)
-    assert "imported 1 unique-ids, 1 in all\n" in said.stdout
+    assert "imported 1 unique-id, 1 in all\n" in said.stdout
     assert (vhosts.parent / "not-imported").read_text() == f"{vhosts}/example.org/bob/Maildir\n"
     assert "bob/Maildir/dovecot-uidlist: no such file or directory" in said.stderr
     alice = vhosts / "example.org" / "alice" / "Maildir"

@@ -50,8 +50,8 @@ def test_what_changes_after_the_check_is_not_looked_at() -> None:
     session.login()
     message.uid, message.octets = "two\r\n.\r\n+OK", 10**9
     assert session.ask("UIDL 1") == b"+OK 1 one\r\n"
-    assert session.ask("UIDL") == b"+OK 1 messages follow\r\n1 one\r\n.\r\n"
-    assert session.ask("LIST") == b"+OK 1 messages follow\r\n1 3\r\n.\r\n"
+    assert session.ask("UIDL") == b"+OK 1 message follows\r\n1 one\r\n.\r\n"
+    assert session.ask("LIST") == b"+OK 1 message follows\r\n1 3\r\n.\r\n"
     assert session.ask("RETR 1") == b"+OK 3 octets follow\r\nx\r\n.\r\n"
     session.ask("DELE 1")
     assert session.ask("STAT") == b"+OK 0 0\r\n"
@@ -65,7 +65,7 @@ def test_a_maildrop_that_cannot_be_read_is_never_an_empty_one() -> None:
     assert session.login() == b"-ERR [SYS/TEMP] internal error, try again later\r\n"
     assert store.calls[-1] == "release"
     store.fail.clear()
-    assert session.login() == b"+OK maildrop has 1 messages (3 octets)\r\n"
+    assert session.login() == b"+OK maildrop has 1 message (3 octets)\r\n"
 
 
 @pytest.mark.parametrize("code", [be.AuthenticationFailed, be.MaildropInUse, be.LoginDelayed])

@@ -104,6 +104,7 @@ GERMAN: Final = Language(
     {
         # Login.
         "send PASS": "bitte PASS senden",
+        "maildrop has {} message ({} octets)": "das Postfach enthält {} Nachricht ({} Oktette)",
         "maildrop has {} messages ({} octets)": "das Postfach enthält {} Nachrichten ({} Oktette)",
         "login without encryption is not allowed here": "eine Anmeldung ohne Verschlüsselung ist hier nicht erlaubt",
         "passwords are not taken here": "Kennwörter werden hier nicht angenommen",
@@ -141,6 +142,7 @@ GERMAN: Final = Language(
         "bad value in XCLIENT": "ungültiger Wert in XCLIENT",
         "too many hops, closing": "zu viele Zwischenstationen, die Verbindung wird beendet",
         # Messages.
+        "{} message follows": "es folgt {} Nachricht",
         "{} messages follow": "es folgen {} Nachrichten",
         "{} octets follow": "es folgen {} Oktette",
         "top of message follows": "es folgt der Anfang der Nachricht",

@@ -33,6 +33,16 @@ _CODES: Final = frozenset({ResponseCode.SYS_TEMP, ResponseCode.SYS_PERM})
 _CODES_OF_LOGIN: Final = _CODES | {ResponseCode.AUTH, ResponseCode.IN_USE, ResponseCode.LOGIN_DELAY}
 
 
+def maildrop_has(count: int, octets: int) -> Ok:
+    """What a login and RSET are answered with."""
+    return Ok(f"maildrop has {count} message{'' if count == 1 else 's'} ({octets} octets)")
+
+
+def messages_follow(count: int) -> Ok:
+    """The first line of a listing."""
+    return Ok(f"{count} message follows" if count == 1 else f"{count} messages follow")
+
+
 def safe_text(text: str, default: str) -> str:
     """A reply text made from somebody else's words: one line, no controls, no leading bracket, never empty."""
     text = _UNSAFE.sub(" ", text).strip().lstrip("[ ")

@@ -35,6 +35,8 @@ from .replies import (
     Multiline,
     Reply,
     failure_reply,
+    maildrop_has,
+    messages_follow,
     safe_text,
 )
 from .retrieval import Retrieval
@@ -330,7 +332,7 @@ class Session:
         self.user = user
         self.tally.messages, self.tally.octets = len(self._mail), self._mail.octets
         self._gate.logged_in(user, delay)
-        return Ok(f"maildrop has {len(self._mail)} messages ({self._mail.octets} octets)")
+        return maildrop_has(len(self._mail), self._mail.octets)
 
     async def _hold_up(self, user: str) -> int:
         """The seconds this user has to wait between logins. Raises LoginDelayed if they are not over."""
@@ -428,7 +430,7 @@ class Session:
     def _listing(self, number: int | None, values: tuple[object, ...]) -> Reply:
         if number is not None:
             return self._mail.missing(number) or Ok(f"{number} {values[number - 1]}")
-        status = Ok(f"{self._mail.left[0]} messages follow")
+        status = messages_follow(self._mail.left[0])
         return Multiline(self, status, b"", Listing(self._mail.slices(values), self._checkpoint))
 
     async def _retr(self, command: ev.Retr) -> Reply:
@@ -455,7 +457,7 @@ class Session:
 
     async def _rset(self, command: ev.Rset) -> Reply:
         self._mail.reset()
-        return Ok(f"maildrop has {len(self._mail)} messages ({self._mail.octets} octets)")
+        return maildrop_has(len(self._mail), self._mail.octets)
 
     # --- UPDATE ----------------------------------------------------------------------------------------------------
 

@@ -177,7 +177,7 @@ def test_folders_by_login_and_in_a_union(box: Box) -> None:
     assert dialogue.ask("QUIT").startswith(b"+OK")
     assert (len(box.names()), list((box.path / ".Junk" / "cur").iterdir())) == (1, [])
     dialogue = Dialogue(backend)
-    assert dialogue.login("alice+Entw\xfcrfe") == b"+OK maildrop has 1 messages (7 octets)\r\n"
+    assert dialogue.login("alice+Entw\xfcrfe") == b"+OK maildrop has 1 message (7 octets)\r\n"
     assert Dialogue(backend).login("alice+No") == b"-ERR [SYS/PERM] no such folder\r\n"
     assert Dialogue(backend).login("bob+Junk").startswith(b"-ERR [SYS/TEMP]")
     dialogue.close()

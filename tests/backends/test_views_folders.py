@@ -238,5 +238,5 @@ def test_a_folder_of_a_union_is_the_folder_alone() -> None:
     assert dialogue.login() == b"+OK maildrop has 2 messages (12 octets)\r\n"
     dialogue.close()
     dialogue = Dialogue(backend)
-    assert dialogue.login("alice+Junk") == b"+OK maildrop has 1 messages (6 octets)\r\n"
+    assert dialogue.login("alice+Junk") == b"+OK maildrop has 1 message (6 octets)\r\n"
     assert dialogue.lines("UIDL") == [f"1 {uid}"]

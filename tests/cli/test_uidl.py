@@ -262,7 +262,7 @@ def test_mail_that_arrives_after_an_import(command: Command, directory: Path, bo
         in outcome.out
     )
     outcome = command("uidl", "import", directory, "alice", "--from", "dovecot")
-    assert outcome.out.startswith("imported 1 unique-ids, 4 in all\n")
+    assert outcome.out.startswith("imported 1 unique-id, 4 in all\n")
     assert command("uidl", "verify", directory, "alice", "--from", "dovecot").status == 0
 
 

@@ -207,7 +207,7 @@ def test_the_port_too(setting: Setting) -> None:
     with connected(setting) as sock:
         port = sock.getsockname()[1]
         sock.sendall(f"USER stls\r\nPASS {PASSWORD}\r\n".encode())
-        assert read_until(sock, b"\r\n", 2).endswith(b"maildrop has 1 messages (%d octets)\r\n" % octets)
+        assert read_until(sock, b"\r\n", 2).endswith(b"maildrop has 1 message (%d octets)\r\n" % octets)
         sock.sendall(b"STAT\r\nLIST 1\r\nQUIT\r\n")
         assert read_all(sock) == b"+OK 1 %d\r\n+OK 1 %d\r\n+OK goodbye\r\n" % (octets, octets)
     (session,) = setting.served.log.sessions(peer=FROM_CLIENT)

@@ -73,8 +73,8 @@ def test_a_whole_session_with_s_client(way: tuple[str, ...], served: Served, aut
     assert b"STLS" not in words
     assert {b"PLAIN", b"SCRAM-SHA-256-PLUS", b"USER", b"UIDL"} <= set(words)
     assert rest == (
-        b"+OK send PASS\r\n+OK maildrop has 1 messages (%d octets)\r\n" % (octets,)
-        + b"+OK 1 messages follow\r\n1 %d\r\n.\r\n+OK %d octets follow\r\n" % (octets, octets)
+        b"+OK send PASS\r\n+OK maildrop has 1 message (%d octets)\r\n" % (octets,)
+        + b"+OK 1 message follows\r\n1 %d\r\n.\r\n+OK %d octets follow\r\n" % (octets, octets)
         + canon(AWKWARD["dots"]).replace(b"\r\n.", b"\r\n..")
         + b".\r\n+OK goodbye\r\n"
     )

@@ -314,7 +314,7 @@ async def test_replies_made_before_an_internal_error(autojump_clock: trio.testin
     assert heard.splitlines()[2:] == [
         b"+OK 1 5",
         b"+OK message marked for deletion",
-        b"+OK maildrop has 1 messages (5 octets)",
+        b"+OK maildrop has 1 message (5 octets)",
     ]
 
 

@@ -231,7 +231,7 @@ async def test_external(authority: Authority, caplog: pytest.LogCaptureFixture) 
     context = authority.context(identity=OWNER)
     async with identified(authority, by_certificate(OWNER), context) as (far, capabilities):
         assert b" EXTERNAL " in capabilities
-        assert await authenticate(far, b"EXTERNAL", external()) == b"+OK maildrop has 1 messages (5 octets)\r\n"
+        assert await authenticate(far, b"EXTERNAL", external()) == b"+OK maildrop has 1 message (5 octets)\r\n"
         assert await far.ask(b"QUIT") == b"+OK goodbye\r\n"
     assert f" user={OWNER} " in summaries(caplog)[0]
     assert " method=EXTERNAL " in summaries(caplog)[0]
@@ -296,7 +296,7 @@ async def test_scram_plus(authority: Authority, caplog: pytest.LogCaptureFixture
             await far.line()
         exchange = scram(USER, PASSWORD, plus=True, binding=end_point(secure))
         reply = await authenticate(far, b"SCRAM-SHA-256-PLUS", exchange)
-        assert reply == b"+OK maildrop has 1 messages (5 octets)\r\n"
+        assert reply == b"+OK maildrop has 1 message (5 octets)\r\n"
         assert await far.ask(b"STAT") == b"+OK 1 5\r\n"
     assert " method=SCRAM-SHA-256-PLUS " in summaries(caplog)[0]
 

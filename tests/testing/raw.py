@@ -12,7 +12,7 @@ from trio_pop3.testing import Pop3TestServer
 LOGIN = b"USER alice\r\nPASS secret\r\n"
 GREETING = b"+OK POP3 server ready\r\n"
 # What is said to LOGIN with one message of so many octets.
-LOGGED_IN = b"+OK send PASS\r\n+OK maildrop has 1 messages (%d octets)\r\n"
+LOGGED_IN = b"+OK send PASS\r\n+OK maildrop has 1 message (%d octets)\r\n"
 GOODBYE = b"+OK goodbye\r\n"
 
 

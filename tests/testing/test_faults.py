@@ -78,10 +78,10 @@ CASES: dict[str, tuple[Fault, list[bytes], bytes]] = {
     "bare LF": (BareLf("RETR"), [b"RETR 1"], RETR.replace(b"\r", b"") + b".\n" + raw.GOODBYE),
     "wrong sum": (WrongSize(), [b"STAT"], b"+OK 1 37\r\n" + raw.GOODBYE),
     "wrong size": (WrongSize(-7), [b"LIST 1"], b"+OK 1 23\r\n" + raw.GOODBYE),
-    "wrong sizes": (WrongSize(1 << 32), [b"LIST"], b"+OK 1 messages follow\r\n1 4294967326\r\n.\r\n" + raw.GOODBYE),
+    "wrong sizes": (WrongSize(1 << 32), [b"LIST"], b"+OK 1 message follows\r\n1 4294967326\r\n.\r\n" + raw.GOODBYE),
     "wrong RETR": (WrongSize(-99), [b"RETR 1"], b"+OK 0 octets follow\r\n" + WIRE + b".\r\n" + raw.GOODBYE),
     "uid": (Uids("{connection}-{number}-{uid}"), [b"UIDL 1"], b"+OK 1 1-1-00000001\r\n" + raw.GOODBYE),
-    "blank uids": (Uids(""), [b"UIDL"], b"+OK 1 messages follow\r\n1 \r\n.\r\n" + raw.GOODBYE),
+    "blank uids": (Uids(""), [b"UIDL"], b"+OK 1 message follows\r\n1 \r\n.\r\n" + raw.GOODBYE),
     "long uids": (Uids("{number:0200}"), [b"UIDL 1"], b"+OK 1 " + b"1".zfill(200) + b"\r\n" + raw.GOODBYE),
     "unstuffed": (
         Unstuffed(),
@@ -94,7 +94,7 @@ CASES: dict[str, tuple[Fault, list[bytes], bytes]] = {
         b"+OK top of message follows\r\nSubject: Hello\r\n\r\n.\r\n.\r\n" + raw.GOODBYE,
     ),
     "no terminator": (NoTerminator(), [b"RETR 1"], RETR + raw.GOODBYE),
-    "no terminator, close": (NoTerminator("LIST", then_close=True), [b"LIST"], b"+OK 1 messages follow\r\n1 30\r\n"),
+    "no terminator, close": (NoTerminator("LIST", then_close=True), [b"LIST"], b"+OK 1 message follows\r\n1 30\r\n"),
     "two terminators": (DoubledTerminator(), [b"RETR 1"], RETR + b".\r\n.\r\n" + raw.GOODBYE),
     "slow": (Slow(3, 0.0), [b"RETR 1"], RETR + b".\r\n" + raw.GOODBYE),
     "delay": (Delay("NOOP", 0.0), [b"NOOP"], DONE + raw.GOODBYE),
@@ -242,7 +242,7 @@ def test_a_refused_step_of_an_exchange(server: Pop3TestServer) -> None:
     server.fault(Refuse("SASL", "SYS/TEMP", "later", times=1))
     plain = b"AGFsaWNlAHNlY3JldA=="
     heard = raw.hear(server, b"AUTH PLAIN\r\n" + plain + b"\r\nAUTH PLAIN\r\n" + plain + b"\r\nQUIT\r\n")
-    welcome = b"+OK maildrop has 1 messages (30 octets)\r\n"
+    welcome = b"+OK maildrop has 1 message (30 octets)\r\n"
     assert heard == raw.GREETING + b"+ \r\n-ERR [SYS/TEMP] later\r\n+ \r\n" + welcome + raw.GOODBYE
 
 

@@ -166,8 +166,9 @@ def _import(arguments: argparse.Namespace) -> int:
             with _as_owner(maildir):
                 rename_uids(os.fsencode(maildir), box.renamed(after))
                 write_map(os.fsencode(maildir), merged.uids)
-        say(f"{'would import' if arguments.dry_run else 'imported'} {merged.added} unique-ids, "
-            f"{len(merged.uids)} in all")  # fmt: skip
+        ids = "unique-id" if merged.added == 1 else "unique-ids"
+        done = "would import" if arguments.dry_run else "imported"
+        say(f"{done} {merged.added} {ids}, {len(merged.uids)} in all")
         _report_comparison(old, box.served(after), arguments)
     return 0
 
