@@ -18,6 +18,8 @@ from .command import Command
         (["serve", "x", "--deletion", "foo"], "--deletion: invalid choice: 'foo' (choose from "),
         (["check", "--timeout", "soon"], "--timeout: a number is needed, not 'soon'; see `trio-pop3 check --help`"),
         (["lock", "list", "--bogus"], "unrecognized arguments: --bogus; see `trio-pop3 lock list --help`"),
+        (["undelete", "x", "y", "--since", "foo"], "--since: a time such as 2026-11-25T09:00 is needed, not 'foo'"),
+        (["undelete", "x", "y", "--since", "0001-01-01"], "--since: a time such as 2026-11-25T09:00 is needed"),
         (["user"], "the following arguments are required: ACTION; see `trio-pop3 user --help`"),
         ([], "the following arguments are required: COMMAND; see `trio-pop3 --help`"),
     ],

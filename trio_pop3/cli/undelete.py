@@ -46,7 +46,10 @@ def add_to(commands: Any) -> None:
 
 
 def _time(word: str) -> float:
-    return datetime.fromisoformat(word).timestamp()
+    try:
+        return datetime.fromisoformat(word).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(f"a time such as 2026-11-25T09:00 is needed, not {word!r}") from None
 
 
 def run(arguments: argparse.Namespace) -> int:
