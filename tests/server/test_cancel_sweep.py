@@ -263,7 +263,8 @@ class SecureWorld(World):
 
     def judge(self, *, commit_may_fail: bool = False) -> None:
         super().judge(commit_may_fail=commit_may_fail)
-        for word in (b"+OK", b"-ERR", b"four"):
+        # Four octets at least: three come up in ciphertext by chance every now and then.
+        for word in (b"+OK ", b"-ERR", b"four"):
             assert word not in self.script.raw, "something was said in clear"
 
 
