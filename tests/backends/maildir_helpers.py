@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -112,6 +113,23 @@ def chowned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "fchown", fchown)
     return given
+
+
+# What may stand where a file of ours should be.
+KINDS: Final = ("directory", "FIFO", "symlink", "socket")
+
+
+def spoil(path: Path, kind: str) -> None:
+    """Put something else in the place of a file of ours."""
+    match kind:
+        case "directory":
+            path.mkdir()
+        case "FIFO":
+            os.mkfifo(path)
+        case "symlink":
+            path.symlink_to("/etc/passwd")
+        case _:
+            os.mknod(path, stat.S_IFSOCK | 0o600)
 
 
 CHILD = """

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from trio_pop3.backends.maildir.files import UidTimes
 
-from .maildir_helpers import Box, child, chowned, open_files
+from .maildir_helpers import KINDS, Box, child, chowned, open_files, spoil
 
 NAME = b".trio-pop3.test"
 uids = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=70)
@@ -57,11 +57,31 @@ def test_a_damaged_file_is_logged(file: UidTimes, caplog: pytest.LogCaptureFixtu
     assert "1 damaged line is left out" in caplog.text
 
 
-def test_what_cannot_be_read_is_an_error(file: UidTimes, tmp_path: Path) -> None:
-    """H11, P3: not an empty file, or all that was hidden would come back as new."""
-    os.symlink(tmp_path / "elsewhere", file.path)
-    with pytest.raises(OSError, match="symbolic"):
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_cannot_be_read_is_an_error(file: UidTimes, kind: str) -> None:
+    """H11, P3: not an empty file, or all that was hidden would come back as new. It says which file it was."""
+    spoil(Path(os.fsdecode(file.path)), kind)
+    before = open_files()
+    with pytest.raises(OSError, match="not a regular file") as caught:
         file.read()
+    assert (caught.value.errno, caught.value.filename) == (errno.EPERM, file.path)
+    assert open_files() == before
+
+
+def test_a_file_that_breaks_while_it_is_read_is_named(file: UidTimes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E2."""
+    file.write({"a": 1})
+
+    def fail(fd: int) -> os.stat_result:
+        raise OSError(errno.EIO, "Input/output error")
+
+    before = open_files()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", fail)
+        with pytest.raises(OSError, match="Input/output") as caught:
+            file.read()
+    assert caught.value.filename == file.path
+    assert open_files() == before
 
 
 def test_written_in_this_order(file: UidTimes, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from trio_pop3.backends.maildir.retention import Retention
 from trio_pop3.testing import check_backend, maildir_bench
 
 from ..driving import Dialogue, run
-from .maildir_helpers import Box, child, inline, lines, uids
+from .maildir_helpers import KINDS, Box, child, inline, lines, spoil, uids
 
 A, B, C = NAMES = ["1700000001.a", "1700000002.b", "1700000003.c"]
 DAY = 86400
@@ -232,6 +232,18 @@ def test_without_its_list_nothing_hidden_is_shown_as_new(box: Box) -> None:
     assert shown(box, deletion="hide") == NAMES
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_list_that_is_no_file_is_named(box: Box, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """P3: an administrator is told which file to mend, and the client that it will not pass."""
+    path = box.path / ".trio-pop3.hidden"
+    spoil(path, kind)
+    dialogue = Dialogue(box.backend(deletion="hide"))
+    assert dialogue.login() == b"-ERR [SYS/PERM] the mail store cannot be read\r\n"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
+        f"cannot open the Maildir '{box.path}': not a regular file: '{path}'"
+    ]
+
+
 def test_in_steps(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     """P4: a go to a thread for each."""
     monkeypatch.setattr(removal, "_REMOVED_AT_ONCE", 1)
@@ -378,6 +390,22 @@ def test_what_cannot_be_remembered_is_kept_for_longer(
     assert "so mail is kept for longer: No space left on device" in caplog.text
     at(monkeypatch, 99999)
     assert shown(box, expire=7) == NAMES
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_times_that_cannot_be_read_keep_mail_for_longer(
+    box: Box, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P1: nobody is refused, and nothing is removed, for want of them; it is logged."""
+    at(monkeypatch, 0)
+    session(box, "RETR 1", expire=7)
+    path = box.path / ".trio-pop3.retrieved"
+    path.unlink()
+    spoil(path, kind)
+    at(monkeypatch, 8)
+    assert shown(box, expire=7) == NAMES
+    assert f"cannot read '{path}', so mail is kept for longer: not a regular file" in caplog.text
+    assert session(box, "RETR 1", expire=7).startswith(b"+OK")
 
 
 def test_what_cannot_be_removed_is_still_shown(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:

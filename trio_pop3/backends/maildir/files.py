@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import re
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from .deliver import sync_directory
@@ -37,18 +39,13 @@ class UidTimes:
         """uid -> seconds; empty if there is no file. A line that is none is left out, and logged: mail that it was
         about is shown, and kept, as if nothing had happened to it. Raises OSError if the file cannot be read.
         """
-        try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except FileNotFoundError:
-            return {}
         times: dict[str, int] = {}
         bad = 0
-        with open(fd, "rb") as file:
-            for line in file:
-                if match := _LINE.fullmatch(line):
-                    times[match[1].decode("ascii")] = int(match[2])
-                else:
-                    bad += 1
+        for line in read_lines(self.path):
+            if match := _LINE.fullmatch(line):
+                times[match[1].decode("ascii")] = int(match[2])
+            else:
+                bad += 1
         if bad:
             lines = "1 damaged line is" if bad == 1 else f"{bad} damaged lines are"
             logger.error("%a: %s left out", os.fsdecode(self.path), lines)
@@ -56,23 +53,58 @@ class UidTimes:
 
     def write(self, times: Mapping[str, int]) -> None:
         """Replace it; durable when this returns. Raises OSError, and then the old file is still there."""
-        unfinished = self.path + b".tmp"
-        status = os.stat(self._maildir)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(unfinished)  # of a session that died; ours is the lock
-        fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        try:
-            with open(fd, "wb") as file:
-                own(fd, status)
-                file.writelines(b"%s %d\n" % (uid.encode("ascii"), seconds) for uid, seconds in times.items())
-                file.flush()
-                os.fsync(fd)
-            os.rename(unfinished, self.path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(unfinished)
-            raise
-        sync_directory(self._maildir)
+        write_lines(self._maildir, self._name, (b"%s %d\n" % (uid.encode("ascii"), at) for uid, at in times.items()))
+
+
+def read_lines(path: bytes) -> Iterator[bytes]:
+    """Every line of a file of ours; none if it is missing.
+
+    Raises OSError that names the file if it cannot be read: EPERM if it is something else than a regular file.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return
+    except OSError as failure:
+        if failure.errno in (errno.ELOOP, errno.ENXIO):
+            raise _no_file(path) from None
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise _no_file(path)
+        with open(fd, "rb", closefd=False) as file:
+            yield from file
+    except OSError as failure:
+        failure.filename = path  # what is done to a descriptor does not say whose it is
+        raise
+    finally:
+        os.close(fd)
+
+
+def _no_file(path: bytes) -> OSError:
+    return OSError(errno.EPERM, "not a regular file", path)
+
+
+def write_lines(maildir: bytes, name: bytes, lines: Iterable[bytes]) -> None:
+    """Replace a file of ours; durable when this returns. Raises OSError, and then the old file is still there."""
+    path = b"%s/%s" % (maildir, name)
+    unfinished = path + b".tmp"
+    status = os.stat(maildir)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(unfinished)  # of a session that died; ours is the lock
+    fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with open(fd, "wb") as file:
+            own(fd, status)
+            file.writelines(lines)
+            file.flush()
+            os.fsync(fd)
+        os.rename(unfinished, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(unfinished)
+        raise
+    sync_directory(maildir)
 
 
 def own(fd: int, maildir: os.stat_result) -> None:

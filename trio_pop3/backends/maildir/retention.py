@@ -125,10 +125,18 @@ class Keeper:
             self._hidden = {message.uid: hidden[message.uid] for message in messages if message.uid in hidden}
             messages = [message for message in messages if message.uid not in hidden]
         if self._days:
-            times = UidTimes(maildir, RETRIEVED).read()
+            times = self._retrieval_times()
             self._times = {message.uid: times[message.uid] for message in messages if message.uid in times}
             messages = self._without_expired(messages, int(time.time()) - self._days * _DAY)
         return messages
+
+    def _retrieval_times(self) -> dict[str, int]:
+        try:
+            return UidTimes(self.files.maildir, RETRIEVED).read()
+        except OSError as failure:
+            where = os.fsdecode(failure.filename)
+            logger.error("cannot read %a, so mail is kept for longer: %s", where, failure.strerror)
+            return {}
 
     def _is_flagged(self, message: MaildirMessage) -> bool:
         places = self.files.places(message.base)
