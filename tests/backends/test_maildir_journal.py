@@ -44,6 +44,18 @@ def test_a_user_writes_no_line(path: Path, user: str) -> None:
     assert re.fullmatch(r"\S+ unlink user=[\x21-\x7e]+ peer=\S+ session=\S+ uid=a1 octets=17\n", path.read_text())
 
 
+@pytest.mark.parametrize(
+    ("folder", "word"),
+    [(b".Junk", ".Junk"), (b".Entw&APw-rfe", ".Entw&APw-rfe"), (b".Deleted Items", ".Deleted%20Items")],
+)
+def test_the_folder_stands_at_the_end(path: Path, folder: bytes, word: str) -> None:
+    """H1: who reads the fields by number finds them where they are without one."""
+    Journal(path).record("trash", Who.of("alice", REMOTE, folder), MAIL[:1])
+    assert path.read_text().split()[1:] == [
+        "trash", "user=alice", "peer=192.0.2.1:4711", "session=far", "uid=a1", "octets=17", f"folder={word}",
+    ]  # fmt: skip
+
+
 def test_only_the_owner_may_read_it(path: Path) -> None:
     Journal(path).record("unlink", WHO, MAIL)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -16,6 +16,8 @@ from ...backend import ClientInfo, MessageInfo
 from .deliver import sync_directory
 from .identity import as_server
 
+# Percent-encoding lets them stand, beside letters and digits.
+_SAFE: Final = "@+=,!"
 # Lines written in one go.
 _LINES_AT_ONCE: Final = 500
 # Other processes hold the file for as long as a write takes.
@@ -25,16 +27,17 @@ _PAUSE: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Whose session it is."""
+    """Whose session it is. folder: the directory of the Maildir++ folder that is open, None for the inbox."""
 
     user: str
     session: str
     peer: str
+    folder: str | None = None
 
     @classmethod
-    def of(cls, user: str, client: ClientInfo) -> Who:
+    def of(cls, user: str, client: ClientInfo, folder: bytes | None = None) -> Who:
         """The user and the client of a session."""
-        return cls(user, client.session, client.peer)
+        return cls(user, client.session, client.peer, None if folder is None else os.fsdecode(folder))
 
 
 class Journal:
@@ -86,8 +89,9 @@ class Journal:
 
 def _lines(word: str, who: Who, messages: Iterable[MessageInfo]) -> Iterator[bytes]:
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    start = f"{now} {word} user={quote(who.user, safe='@+=,!')} peer={who.peer} session={who.session}"
-    return (f"{start} uid={message.uid} octets={message.octets}\n".encode("ascii") for message in messages)
+    start = f"{now} {word} user={quote(who.user, safe=_SAFE)} peer={who.peer} session={who.session}"
+    end = "" if who.folder is None else f" folder={quote(who.folder, safe=_SAFE + '&')}"
+    return (f"{start} uid={message.uid} octets={message.octets}{end}\n".encode("ascii") for message in messages)
 
 
 def _lock(fd: int) -> None:

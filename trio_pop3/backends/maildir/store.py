@@ -100,7 +100,8 @@ class MaildirStore:
             it is hidden from POP3, and stays as it is for everybody else.
         trash: the Maildir++ folder, made if it is missing.
         trash_days: with "trash", what has been there for longer is removed at the end of sessions; None is never.
-        journal: a file that gets a line for each message before it is removed: time, user, peer, session, uid, octets.
+        journal: a file that gets a line for each message before it is removed: time, user, peer, session, uid, octets,
+            and the folder if it is in one.
             While it cannot be written nothing is removed, and QUIT is answered `-ERR`.
         expire: days after which a message is treated as if it were deleted, counted from the first session that got it
             whole with RETR and ended in QUIT; 0 is at that QUIT; "never" is an announcement only; or a function of the
@@ -164,7 +165,7 @@ class MaildirStore:
         try:
             locked = partial(uidlist_locked, access.path) if self._dovecot_lock else nullcontext
             files = Whereabouts(access.path, locked)
-            keeper = Keeper(self._retention, files, Who.of(user, client), access.maildir)
+            keeper = Keeper(self._retention, files, Who.of(user, client, self._folder), access.maildir)
             reader = Reader(files, access.run_sync, at_once=self._at_once)
             attempt = partial(access.run_sync, _opened, keeper, lock, reader, self._move_new)
             messages = await patiently(lock, self._lock_wait, attempt)
