@@ -15,15 +15,19 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from trio_pop3.backend import Combined
+from trio_pop3.backends.maildir.origin import trashed
+
 from ..driving import Dialogue
-from .maildir_helpers import Box, uids
+from .maildir_helpers import Box, Users, uids
 
 A, B, C = NAMES = ["1700000001.a", "1700000002.b", "1700000003.c"]
 CONTENT: Final = {name: f"Subject: {name}\n\nbody\n".encode() for name in NAMES}
+OF_THE_INBOX: Final = b"of the inbox"
 # Every call of `os` that a commit or a login makes, but close, which cannot fail and leave a file open.
 CALLS: Final = (
     *("open", "rename", "unlink", "fsync", "write", "pwrite", "mkdir", "fchmod", "ftruncate"),
@@ -34,19 +38,25 @@ _MORE_THAN_ENOUGH: Final = 400
 
 @dataclass(frozen=True)
 class Case:
-    """Options of the store, and what is done: DELE and QUIT, or a login at which two messages are due."""
+    """Options of the store, and what is done: DELE and QUIT, or a login at which two messages are due.
+
+    folder: in the folder Junk, and not in the inbox.
+    """
 
     options: dict[str, Any]
     expires: bool = False
+    folder: bool = False
 
     def backend(self, box: Box, *, journal: bool = True) -> Any:
         extra = {"journal": box.root / "journal"} if journal else {}
-        return box.backend(**self.options, **extra)
+        backend = box.backend(**self.options, **extra)
+        return Combined(Users(), backend.folder("Junk")) if self.folder else backend
 
 
 CASES: Final = {
     "unlink": Case({"deletion": "unlink"}),
     "trash": Case({"deletion": "trash", "trash_days": 7}),
+    "folder": Case({"deletion": "trash"}, folder=True),
     "flag": Case({"deletion": "flag"}),
     "hide": Case({"deletion": "hide"}),
     "retrieve": Case({"expire": 7}),
@@ -92,8 +102,15 @@ def failing(error: int) -> Callable[[], None]:
 def fresh(root: Path, case: Case) -> Box:
     shutil.rmtree(root, ignore_errors=True)
     box = Box(root)
+    where = Box(box.path, ".Junk") if case.folder else box
     for name, content in CONTENT.items():
-        box.put(name, content)
+        where.put(name, content)
+    if case.folder:
+        # One that was there before is not forgotten, and one whose name another has there gets a new one.
+        trash = Box(box.path, ".Trash")
+        trash.put("1600000000.earlier", part="cur")
+        trash.put(f"{A}:2,S", OF_THE_INBOX, part="cur")
+        (where.path / ".trio-pop3.trashed").write_text("1600000000.earlier\n1600000000.gone\n")
     if case.options.get("deletion") == "hide":
         box.put("1600000000.hidden")
         (box.path / ".trio-pop3.hidden").write_text("1600000000.hidden 1600000001\n")
@@ -141,12 +158,15 @@ def forked(box: Box, case: Case, trap: Trap) -> tuple[bool, bytes]:
 
 def check(box: Box, case: Case, reply: bytes) -> None:
     """What must be true whatever happened."""
-    held = {path.name.partition(":")[0]: path.read_bytes() for path in box.path.rglob("17*")}
-    assert all(held[name] == CONTENT[name] for name in held), "a message is not whole"
+    if case.folder:
+        check_origin(box)
+    found = {path.read_bytes() for path in box.path.rglob("17*")} - {OF_THE_INBOX}
+    assert found <= set(CONTENT.values()), "a message is not whole"
+    held = [name for name in NAMES if CONTENT[name] in found]
     assert C in held, "a message that nobody marked is gone"
     deletion = case.options.get("deletion", "unlink")
     assert deletion == "unlink" or len(held) == 3, "a message is neither in the maildrop nor where it was moved to"
-    plain = Dialogue(Case({**case.options, "expire": None}).backend(box, journal=False))
+    plain = Dialogue(replace(case, options={**case.options, "expire": None}).backend(box, journal=False))
     assert plain.login().startswith(b"+OK"), "nobody can log in any more"
     shown = uids(plain)
     assert [name for name in shown if name in NAMES] == shown == sorted(shown), (
@@ -154,7 +174,7 @@ def check(box: Box, case: Case, reply: bytes) -> None:
     )
     assert C in shown
     gone = {A, B} - set(shown)
-    recorded = {line.split()[5][4:] for line in _read(box.root / "journal").splitlines() if len(line.split()) == 7}
+    recorded = {line.split()[5][4:] for line in _read(box.root / "journal").splitlines() if len(line.split()) >= 7}
     assert gone <= recorded, "something was removed that the journal does not have"
     if not case.expires:
         assert not reply.startswith(b"+OK") or gone == {A, B}, "+OK, and something is still there"
@@ -167,6 +187,16 @@ def check(box: Box, case: Case, reply: bytes) -> None:
     last.close()
     left = [path.name for path in box.path.rglob("*.tmp")]
     assert not left or not reply, f"left behind: {left}"
+
+
+def check_origin(box: Box) -> None:
+    """What is in the trash goes back to where it came from."""
+    names = {path.name.partition(":")[0]: path for path in (box.path / ".Trash").glob("*/1*")}
+    remembered = {base.decode() for base in trashed(os.fsencode(box.path / ".Junk"))}
+    assert names.pop(A).read_bytes() == OF_THE_INBOX
+    assert A not in remembered, "it would go to a folder where it never was"
+    assert names.keys() <= remembered, "it would go to the inbox where it never was"
+    assert "1600000000.earlier" in remembered
 
 
 def _read(path: Path) -> str:

@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
+from trio_pop3.backend import Combined
 from trio_pop3.backends.maildir import MaildirStore, removal, retention
+from trio_pop3.backends.maildir.origin import trashed
 from trio_pop3.backends.maildir.retention import Retention
+from trio_pop3.backends.views import Union
 from trio_pop3.testing import check_backend, maildir_bench
 
 from ..driving import Dialogue, run
-from .maildir_helpers import KINDS, Box, child, inline, lines, spoil, uids
+from .maildir_helpers import KINDS, Box, Users, child, inline, lines, spoil, uids
 
 A, B, C = NAMES = ["1700000001.a", "1700000002.b", "1700000003.c"]
 DAY = 86400
@@ -244,6 +247,16 @@ def test_a_list_that_is_no_file_is_named(box: Box, kind: str, caplog: pytest.Log
     ]
 
 
+@pytest.mark.parametrize("deletion", [way for way in WAYS if way != "hide"])
+def test_what_was_hidden_and_is_shown_again_is_said(box: Box, deletion: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert shown(box, deletion=deletion) == NAMES
+    session(box, "DELE 1", deletion="hide")
+    assert caplog.messages == []
+    assert shown(box, deletion=deletion) == NAMES
+    what = "lists what was deleted with deletion `hide`; with"
+    assert caplog.messages == [f"session test: '{box.path}/.trio-pop3.hidden' {what} `{deletion}` it is shown again"]
+
+
 def test_in_steps(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     """P4: a go to a thread for each."""
     monkeypatch.setattr(removal, "_REMOVED_AT_ONCE", 1)
@@ -328,6 +341,50 @@ def test_what_nobody_knows_is_said_to_be_unsure(box: Box, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "fsync", fsync)
     assert b" 1 deleted message not removed" in session(box, "DELE 1", journal=box.root / "journal")
     assert journal(box) == [["unlink", A], ["unsure", A]]
+
+
+def folder(box: Box, name: str, **options: Any) -> Any:
+    """A backend that shows a folder of hers; there is one message in it, if it has to be made."""
+    if not (box.path / f".{name}").exists():
+        Box(box.path, f".{name}").put("1700000007.j", b"junk")
+    backend = box.backend(journal=box.root / "journal", **options)
+    return Combined(Users(), backend.folder(name))
+
+
+def deleted_in(backend: Any) -> bytes:
+    """The reply to QUIT after DELE 1."""
+    dialogue = Dialogue(backend)
+    assert dialogue.login().startswith(b"+OK")
+    assert dialogue.ask("DELE 1").startswith(b"+OK")
+    return dialogue.ask("QUIT")
+
+
+def test_the_journal_names_the_folder(box: Box) -> None:
+    """And in a union the unique-id is that of the message in the folder."""
+    backend = folder(box, "Junk")
+    session(box, "DELE 1", journal=box.root / "journal")
+    assert deleted_in(backend).startswith(b"+OK")
+    Box(box.path, ".Junk").put("1700000008.k")
+    store = box.backend(journal=box.root / "journal")
+    union = Union(store, {"Junk": store.folder("Junk")})
+    dialogue = Dialogue(union)
+    dialogue.login()
+    assert (len(uids(dialogue)), uids(dialogue)[2] == "1700000008.k") == (3, False)
+    dialogue.send(b"DELE 3\r\nQUIT\r\n")
+    rows = [line.split()[5:] for line in (box.root / "journal").read_text().splitlines()]
+    assert rows == [
+        [f"uid={A}", "octets=14"],
+        ["uid=1700000007.j", "octets=6", "folder=.Junk"],
+        ["uid=1700000008.k", "octets=6", "folder=.Junk"],
+    ]
+
+
+@pytest.mark.parametrize(("deletion", "word"), [("trash", "unlink"), ("hide", "hide"), ("flag", "flag")])
+def test_the_journal_says_what_is_destroyed(box: Box, deletion: str, word: str) -> None:
+    """P1: what is deleted in the trash is gone, and nobody is told to look for it there."""
+    assert deleted_in(folder(box, "Trash", deletion=deletion)).startswith(b"+OK")
+    assert [row[0] for row in journal(box)] == [word]
+    assert (deletion == "trash") == (not list((box.path / ".Trash").glob("*/17*")))
 
 
 # --- expiry --------------------------------------------------------------------------------------------------------
@@ -505,6 +562,63 @@ def test_a_trash_that_cannot_be_cleaned_refuses_nobody(
     os.symlink("/nonexistent", box.path / ".Trash")
     assert session(box, **options).startswith(b"+OK")
     assert f"cannot clean .Trash of '{box.path}': " in caplog.text
+
+
+@pytest.mark.parametrize("kind", [*KINDS[1:], "file"])
+def test_a_trash_that_cannot_be_used_is_named(box: Box, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """E2, P1: nothing is gone, which is certain, and the journal takes it back."""
+    path = box.path / ".Trash"
+    if kind == "file":
+        path.touch()
+    else:
+        spoil(path, kind)
+    reply = session(box, "DELE 1", "DELE 2", deletion="trash", journal=box.root / "journal")
+    assert reply == b"-ERR [SYS/TEMP] 2 deleted messages not removed\r\n"
+    assert caplog.messages == [
+        f"session test: cannot use '{path}', so nothing is removed (2 messages): Not a directory"
+    ]
+    assert journal(box) == [["trash", A], ["trash", B], ["kept", A], ["kept", B]]
+    assert sorted(box.held()) == NAMES
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_cannot_be_brought_back_to_its_folder_is_not_moved(
+    box: Box, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P1: a folder that cannot write down what comes from it."""
+    backend = folder(box, "Junk", deletion="trash")
+    path = box.path / ".Junk" / ".trio-pop3.trashed"
+    spoil(path, kind)
+    assert deleted_in(backend) == b"-ERR [SYS/TEMP] 1 deleted message not removed\r\n"
+    assert caplog.messages == [
+        f"session test: cannot use '{path}', so nothing is removed (1 messages): not a regular file"
+    ]
+    assert (box.path / ".Junk" / "new" / "1700000007.j").exists()
+
+
+def test_a_folder_remembers_what_it_sent_and_forgets_what_is_gone(box: Box) -> None:
+    junk = Box(box.path, ".Junk")
+    for name in NAMES:
+        junk.put(name)
+    backend = folder(box, "Junk", deletion="trash")
+    for _ in NAMES[:2]:
+        assert deleted_in(backend).startswith(b"+OK")
+    assert trashed(junk.octets_path) == {A.encode(), B.encode()}
+    (box.path / ".Trash" / "new" / A).rename(box.path / ".Trash" / "cur" / f"{A}:2,S")  # seen by an IMAP client
+    (box.path / ".Trash" / "new" / B).unlink()
+    assert deleted_in(backend).startswith(b"+OK")
+    assert trashed(junk.octets_path) == {A.encode(), C.encode()}
+
+
+def test_another_message_of_that_name_does_not_go_to_the_folder(box: Box) -> None:
+    """P1: which is in the trash, and came from the inbox; what comes from the folder has a new name there."""
+    session(box, "DELE 1", deletion="trash")
+    junk = Box(box.path, ".Junk")
+    junk.put(f"{A}:2,S", b"junk", "cur")
+    assert deleted_in(folder(box, "Junk", deletion="trash")).startswith(b"+OK")
+    (base,) = trashed(junk.octets_path)
+    assert base != A.encode()
+    assert (box.path / ".Trash" / "cur" / os.fsdecode(base)).read_bytes() == b"junk"
 
 
 # --- values that make no sense -------------------------------------------------------------------------------------

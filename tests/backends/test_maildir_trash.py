@@ -220,7 +220,7 @@ def test_back_with_the_same_unique_id(box: Box) -> None:
         found = folder.contents()
         assert {one.base.decode() for one in found} == {message.uid for message in before}
         for one in found:
-            folder.restore(box.octets_path, one)
+            folder.restore(box.octets_path, None, one)
     assert ([*snapshot(Whereabouts(box.octets_path))], box.names()) == (before, names)
     assert contents(box) == {}
 
@@ -232,9 +232,28 @@ def test_nothing_is_overwritten_on_the_way_back(box: Box) -> None:
     with trash(box.octets_path, ".Trash", make=False) as folder:
         (one,) = folder.contents()
         with pytest.raises(FileExistsError):
-            folder.restore(box.octets_path, one)
+            folder.restore(box.octets_path, None, one)
     assert box.held()["1700000001.a"] == b"newer"
     assert contents(box) == {"new/1700000001.a": b"one"}
+
+
+@pytest.mark.parametrize("where", [".Junk", ".Junk/new"])
+def test_no_link_is_followed_to_a_folder(box: Box, where: str) -> None:
+    """H11: whoever makes it, also at the last moment."""
+    elsewhere = Box(box.root, "bob")
+    if where != ".Junk":
+        (box.path / ".Junk").mkdir()
+    (box.path / where).symlink_to(elsewhere.path if where == ".Junk" else elsewhere.path / "new")
+    remove(box, 0)
+    before = open_files()
+    with trash(box.octets_path, ".Trash", make=False) as folder:
+        (one,) = folder.contents()
+        with pytest.raises(OSError) as caught:  # noqa: PT011 - by its errno
+            folder.restore(box.octets_path, b".Junk", one)
+    assert caught.value.errno in (errno.ELOOP, errno.ENOTDIR)
+    assert elsewhere.names() == []
+    assert contents(box) == {"new/1700000001.a": b"one"}
+    assert open_files() == before
 
 
 def test_what_is_listed(box: Box) -> None:

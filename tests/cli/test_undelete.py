@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 from trio_pop3.backends.maildir.lock import MaildirLock
 from trio_pop3.backends.maildir.trash import trash
 from trio_pop3.backends.maildir.uids import write_map
+from trio_pop3.backends.views import Union
 
-from ..backends.maildir_helpers import Box, lines
+from ..backends.maildir_helpers import Box, lines, uids
 from ..driving import Dialogue
 from .command import Command
 
@@ -103,7 +105,7 @@ def test_what_is_there_again_is_left_in_the_trash(command: Command, directory: P
     box.put(f"{A}:2,F", b"from the backup", "cur")
     outcome = command("undelete", directory, "alice", "--all")
     assert outcome.status == 1
-    assert outcome.err == f"trio-pop3: {A} is in the maildrop already, so what is in the trash stays there\n"
+    assert outcome.err == f"trio-pop3: {A} is in INBOX already, so what is in the trash stays there\n"
     assert box.held() == {A: b"from the backup", B: B.encode(), C: C.encode()}
     assert (box.path / ".Trash" / "new" / A).read_bytes() == A.encode()
 
@@ -153,6 +155,124 @@ def test_synced_before_it_is_over(command: Command, directory: Path, box: Box, m
     assert did == ["rename", "rename", "new", "cur", ".Trash/new", ".Trash/cur"]
 
 
+# --- folders --------------------------------------------------------------------------------------------------------
+
+
+JUNK = "1700000009.j"
+
+
+@pytest.fixture
+def union(box: Box) -> Union:
+    """Her inbox and, behind it, her folder Junk, of which a message has been deleted as well."""
+    Box(box.path, ".Junk").put(f"{JUNK}:2,F", b"junk", "cur")
+    store = box.backend(deletion="trash")
+    union = Union(store, {"Junk": store.folder("Junk")})
+    dialogue = Dialogue(union)
+    dialogue.login()
+    assert dialogue.send(b"DELE 2\r\nQUIT\r\n").endswith(b"+OK goodbye\r\n")
+    return union
+
+
+def in_union(union: Union) -> list[str]:
+    dialogue = Dialogue(union)
+    dialogue.login()
+    found = uids(dialogue)
+    dialogue.close()
+    return found
+
+
+def test_back_to_the_folder_it_came_from(command: Command, directory: Path, box: Box) -> None:
+    """P3: under the unique-id that clients of the folder know, and those of a union."""
+    Box(box.path, ".Junk").put(f"{JUNK}:2,F", b"junk", "cur")
+    store = box.backend(deletion="trash")
+    union = Union(store, {"Junk": store.folder("Junk")})
+    before = in_union(union)
+    dialogue = Dialogue(union)
+    dialogue.login()
+    dialogue.send(b"DELE 2\r\nQUIT\r\n")
+    assert in_union(union) == [C]
+    outcome = command("undelete", directory, "alice", "--all")
+    assert outcome.status == 0, outcome.err
+    rows = sorted(line.split()[1:] for line in outcome.out.splitlines())
+    assert rows == [[A, "12", "INBOX"], [B, "12", "INBOX"], [JUNK, "4", ".Junk"]]
+    assert (box.path / ".Junk" / "cur" / f"{JUNK}:2,F").read_bytes() == b"junk"
+    assert in_union(union) == [A, B, *before]
+
+
+@pytest.mark.usefixtures("union")
+def test_back_under_a_unique_id_that_was_imported_there(command: Command, directory: Path, box: Box) -> None:
+    write_map(os.fsencode(box.path / ".Junk"), {JUNK.encode(): "from-elsewhere"})
+    outcome = command("undelete", directory, "alice", "--uid", "from-elsewhere")
+    assert (outcome.status, outcome.out.split()[1:]) == (0, ["from-elsewhere", "4", ".Junk"])
+
+
+@pytest.mark.parametrize("lost", ["memory", "folder", "damaged"])
+@pytest.mark.usefixtures("union")
+def test_what_no_folder_remembers_goes_to_the_inbox(command: Command, directory: Path, box: Box, lost: str) -> None:
+    """P1: it comes back in any case, and where is said."""
+    folder = box.path / ".Junk"
+    match lost:
+        case "memory":
+            (folder / ".trio-pop3.trashed").unlink()
+        case "folder":
+            shutil.rmtree(folder)
+        case _:
+            (folder / ".trio-pop3.trashed").write_bytes(b"\0\n")
+    outcome = command("undelete", directory, "alice", "--uid", JUNK)
+    assert (outcome.status, outcome.out.split()[3]) == (0, "INBOX")
+    assert JUNK in box.held()
+
+
+def test_the_folder_has_another_name_by_now(command: Command, directory: Path, box: Box, union: Union) -> None:
+    (box.path / ".Junk").rename(box.path / ".Spam")
+    outcome = command("undelete", directory, "alice", "--uid", JUNK)
+    assert (outcome.status, outcome.out.split()[3]) == (0, ".Spam")
+    assert (box.path / ".Spam" / "cur" / f"{JUNK}:2,F").exists()
+
+
+@pytest.mark.usefixtures("union")
+def test_a_link_leads_nothing_out(command: Command, directory: Path, box: Box, tmp_path: Path) -> None:
+    """H11: an administrator brings back alice's mail, and alice has made her folder a link to bob's."""
+    (box.path / ".Junk").rename(tmp_path / "elsewhere")
+    (box.path / ".Junk").symlink_to(tmp_path / "elsewhere")
+    outcome = command("undelete", directory, "alice", "--uid", JUNK)
+    assert outcome.out.split()[3:] == ["INBOX"]
+    assert list((tmp_path / "elsewhere").glob("*/17*")) == []
+
+
+@pytest.mark.usefixtures("union")
+def test_not_while_the_folder_is_open(command: Command, directory: Path, box: Box) -> None:
+    """R1939-21."""
+    lock = MaildirLock(os.fsencode(box.path / ".Junk"), "1 unix alice")
+    lock.acquire()
+    outcome = command("undelete", directory, "alice", "--all")
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err.startswith("trio-pop3: alice is logged in")
+    assert command("undelete", directory, "alice", "--uid", A).status == 0
+    lock.release()
+    assert command("undelete", directory, "alice", "--all").status == 0
+
+
+@pytest.mark.usefixtures("union")
+def test_a_memory_that_cannot_be_read_is_named(command: Command, directory: Path, box: Box) -> None:
+    path = box.path / ".Junk" / ".trio-pop3.trashed"
+    path.unlink()
+    path.mkdir()
+    outcome = command("undelete", directory, "alice", "--all")
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err == f"trio-pop3: cannot undelete: {path}: not a regular file\n"
+
+
+def test_nothing_to_do_is_said(command: Command, directory: Path, box: Box) -> None:
+    later = "2999-01-01T00:00"
+    outcome = command("undelete", directory, "alice", "--since", later)
+    assert (outcome.status, outcome.out) == (0, "")
+    assert outcome.err == "trio-pop3: nothing that is in the trash was put there since then\n"
+    command("undelete", directory, "alice", "--all")
+    outcome = command("undelete", directory, "alice", "--all")
+    assert (outcome.status, outcome.out, outcome.err) == (0, "", "trio-pop3: nothing is in the trash\n")
+
+
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [
@@ -165,7 +285,7 @@ def test_synced_before_it_is_over(command: Command, directory: Path, box: Box, m
         (["DIR", "alice", "--all", "--trash", "cur"], 2, "trash must be the name of a Maildir++ folder"),
         (["DIR", "alice", "--since", "yesterday"], 2, "--since"),
         (["DIR", "carol", "--all"], 1, "cannot undelete: "),
-        (["DIR", "alice", "--all"], 1, "cannot undelete: .Trash: no such file or directory"),
+        (["DIR", "alice", "--all"], 1, "/mail/alice/.Trash: no such file or directory"),
     ],
 )
 def test_what_cannot_be_done(command: Command, directory: Path, words: list[str], status: int, says: str) -> None:

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any
 
 from ..backends.maildir import PathPattern
 from ..backends.maildir.lock import MaildirLock
+from ..backends.maildir.origin import folders, trashed
 from ..backends.maildir.scan import Whereabouts
 from ..backends.maildir.trash import Discarded, Trash, check_folder, trash
-from ..backends.maildir.uids import UidMapError, read_map
+from ..backends.maildir.uids import UidMap, UidMapError, read_map
 from .directory import maildir_of
 from .failure import Failure, complain, reason, say
 
-# A message, and the unique-id that it had and will have again.
-Found: TypeAlias = tuple[str, Discarded]
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A message, the folder that it goes back to (None is the inbox), and the unique-id that it will have again."""
+
+    discarded: Discarded
+    folder: bytes | None
+    uid: str
+
+    @property
+    def where(self) -> str:
+        """The folder, as it is printed."""
+        return "INBOX" if self.folder is None else os.fsdecode(self.folder)
 
 
 def add_to(commands: Any) -> None:
@@ -27,8 +41,9 @@ def add_to(commands: Any) -> None:
         "undelete",
         help="bring deleted messages back from the trash",
         description="Moves messages from the trash folder back to where they were, with their old unique-ids. The "
-        "maildrop must not be open in a session. Says what it brings back: when it was deleted, its unique-id and the "
-        "octets of its file. The status is 1 if a message that was asked for could not be brought back.",
+        "maildrop must not be open in a session. Says what it brings back: when it was deleted, its unique-id, the "
+        "octets of its file, and the folder it goes to, which is INBOX if no folder remembers it. The status is 1 if a "
+        "message that was asked for could not be brought back.",
         allow_abbrev=False,
     )
     parser.add_argument("directory", metavar="DIR", nargs="?", help="the directory that `serve` serves")
@@ -55,13 +70,13 @@ def _time(word: str) -> float:
 def run(arguments: argparse.Namespace) -> int:
     """Bring messages back. Under the lock: a session may be moving others there."""
     maildir = os.fsencode(_maildir(arguments))
-    lock = MaildirLock(maildir, f"undelete - {arguments.name}")
     try:
-        lock.acquire()
-        with trash(maildir, arguments.trash, make=False) as folder:
-            contents = folder.contents()
-            uids = read_map(maildir).of_first(one.base for one in contents)
-            wanted = _asked_for(list(zip(uids, contents, strict=True)), arguments)
+        with contextlib.ExitStack() as held:
+            _lock(held, maildir, arguments.name)
+            folder = held.enter_context(trash(maildir, arguments.trash, make=False))
+            wanted = _asked_for(_contents(folder, maildir), arguments)
+            for place in {one.folder for one in wanted} - {None}:
+                _lock(held, _path(maildir, place), arguments.name)
             return _restore(folder, maildir, wanted, dry=arguments.dry_run)
     except UidMapError as failure:
         raise Failure(f"cannot undelete: {failure}") from None
@@ -70,8 +85,16 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as failure:
         where = failure.filename if isinstance(failure.filename, str | bytes) else maildir
         raise Failure(f"cannot undelete: {os.fsdecode(where)}: {reason(failure)}") from None
-    finally:
-        lock.release()
+
+
+def _lock(held: contextlib.ExitStack, maildir: bytes, name: str) -> None:
+    lock = MaildirLock(maildir, f"undelete - {name}")
+    held.callback(lock.release)
+    lock.acquire()
+
+
+def _path(maildir: bytes, folder: bytes | None) -> bytes:
+    return maildir if folder is None else b"%s/%s" % (maildir, folder)
 
 
 def _maildir(arguments: argparse.Namespace) -> str:
@@ -89,29 +112,50 @@ def _maildir(arguments: argparse.Namespace) -> str:
     return path
 
 
+def _contents(folder: Trash, maildir: bytes) -> Sequence[Found]:
+    """What is in the trash, with the folders that remember it: of two, which can be if one was copied, any."""
+    others = [name for name in folders(maildir) if _path(maildir, name) != folder.path]
+    came_from = {base: name for name in others for base in trashed(_path(maildir, name))}
+    maps: dict[bytes | None, UidMap] = {}
+    found = []
+    for one in folder.contents():
+        place = came_from.get(one.base)
+        if place not in maps:
+            maps[place] = read_map(_path(maildir, place))
+        found.append(Found(one, place, maps[place].of_first([one.base])[0]))
+    return found
+
+
 def _asked_for(contents: Sequence[Found], arguments: argparse.Namespace) -> Sequence[Found]:
+    if not contents:
+        complain("nothing is in the trash")
     if arguments.uid is None:
         since = arguments.since
-        return [(uid, one) for uid, one in contents if since is None or one.since >= since]
-    if missing := {*arguments.uid} - {uid for uid, _ in contents}:
+        wanted = [one for one in contents if since is None or one.discarded.since >= since]
+        if contents and not wanted:
+            complain("nothing that is in the trash was put there since then")
+        return wanted
+    if missing := {*arguments.uid} - {one.uid for one in contents}:
         raise Failure(f"not in the trash: {', '.join(sorted(missing))}")
-    return [(uid, one) for uid, one in contents if uid in arguments.uid]
+    return [one for one in contents if one.uid in arguments.uid]
 
 
 def _restore(folder: Trash, maildir: bytes, wanted: Sequence[Found], *, dry: bool) -> int:
     status = 0
-    there = {*Whereabouts(maildir).look()}
+    there = {place: {*Whereabouts(_path(maildir, place)).look()} for place in {one.folder for one in wanted}}
     try:
-        for uid, one in wanted:
-            if one.base in there:
-                complain(f"{uid} is in the maildrop already, so what is in the trash stays there")
+        for one in wanted:
+            message, bases = one.discarded, there[one.folder]
+            if message.base in bases:
+                complain(f"{one.uid} is in {one.where} already, so what is in the trash stays there")
                 status = 1
                 continue
             if not dry:
-                folder.restore(maildir, one)
-            there.add(one.base)
-            say(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z', time.localtime(one.since))}  {uid}  {one.stored}")
+                folder.restore(maildir, one.folder, message)
+            bases.add(message.base)
+            since = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(message.since))
+            say(f"{since}  {one.uid}  {message.stored}  {one.where}")
     finally:
         if not dry:
-            folder.sync_restored(maildir)
+            folder.sync_restored(_path(maildir, place) for place in there)
     return status

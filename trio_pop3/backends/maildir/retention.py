@@ -5,11 +5,11 @@ Nothing leaves but what a client has marked and what a policy that was turned on
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, get_args
 
@@ -118,6 +118,11 @@ class Keeper:
         Raises OSError if nobody knows which they are: what was deleted must not come back as if it were new.
         """
         maildir, deletion = self.files.maildir, self._policy.deletion
+        if deletion != "hide" and os.path.lexists(hidden_by := b"%s/%s" % (maildir, HIDDEN)):
+            logger.warning(
+                "session %s: %a lists what was deleted with deletion `hide`; with `%s` it is shown again",
+                self._who.session, os.fsdecode(hidden_by), deletion,
+            )  # fmt: skip
         if deletion == "flag":
             messages = [message for message in messages if not self._is_flagged(message)]
         elif deletion == "hide":
@@ -158,6 +163,17 @@ class Keeper:
     # --- QUIT ------------------------------------------------------------------------------------------------------
 
     @property
+    def _deletion(self) -> Deletion:
+        """What is done here: what is deleted in the trash itself is gone for good."""
+        if self._policy.deletion == "trash" and self.files.maildir == self._trash:
+            return "unlink"
+        return self._policy.deletion
+
+    @property
+    def _trash(self) -> bytes:
+        return b"%s/%s" % (self._home, os.fsencode(self._policy.trash))
+
+    @property
     def idle(self) -> bool:
         """Whether there is nothing to do at QUIT unless something is marked."""
         return self._days is None and self._policy.trash_days is None
@@ -173,7 +189,7 @@ class Keeper:
             marked = {message.uid for message in deleted}
             deleted = [*deleted, *(m for m in shown if m.uid in self.retrieved and m.uid not in marked)]
         if deleted:
-            yield from self._remove(deleted, self._policy.deletion)
+            yield from self._remove(deleted, self._deletion)
         if self._days:
             self._remember(deleted)
         if self._policy.trash_days is not None:
@@ -183,21 +199,33 @@ class Keeper:
         self.left = messages
         if not self._journaled(word, messages, "nothing is removed"):
             return
+        with contextlib.ExitStack() as held:
+            try:
+                disposal = self._disposal(held, messages)
+            except OSError as failure:
+                where = failure.filename if isinstance(failure.filename, bytes) else self._trash
+                logger.error(
+                    "session %s: cannot use %a, so nothing is removed (%d messages): %s",
+                    self._who.session, os.fsdecode(where), len(messages), failure.strerror,
+                )  # fmt: skip
+            else:
+                yield from self._disposed(messages, disposal)
+        if self.left:
+            self._journaled("kept", self.left, "it does not say that these are still there")
+
+    def _disposed(self, messages: Sequence[MaildirMessage], disposal: Disposal | None) -> Iterator[None]:
         try:
-            if self._policy.deletion == "hide":
+            if disposal is None:
                 self._hide(messages)
                 self.left = ()
             else:
-                with self._disposal() as disposal:
-                    removal = Removal(self.files, messages, disposal)
-                    while not removal.step():
-                        yield
-                    self.left = removal.left
+                removal = Removal(self.files, messages, disposal)
+                while not removal.step():
+                    yield
+                self.left = removal.left
         except OSError:
             self._journaled("unsure", messages, "it does not say that these may still be there")
             raise
-        if self.left:
-            self._journaled("kept", self.left, "it does not say that these are still there")
 
     def _journaled(self, word: str, messages: Sequence[MaildirMessage], otherwise: str) -> bool:
         """Whether the journal has it now, if there is one. Before anything is removed: a journal that lies is worse
@@ -214,14 +242,20 @@ class Keeper:
             return False
         return True
 
-    def _disposal(self) -> AbstractContextManager[Disposal]:
-        match self._policy.deletion:
-            case "trash" if self.files.maildir != b"%s/%s" % (self._home, os.fsencode(self._policy.trash)):
-                return trash(self._home, self._policy.trash)
+    def _disposal(self, held: contextlib.ExitStack, messages: Sequence[MaildirMessage]) -> Disposal | None:
+        """How the files go, None if they stay. Nothing is moved yet if this raises OSError."""
+        match self._deletion:
+            case "trash":
+                folder = held.enter_context(trash(self._home, self._policy.trash))
+                if self.files.maildir != self._home:
+                    folder.expect(self.files.maildir, [message.base for message in messages])
+                return folder
+            case "hide":
+                return None
             case "flag":
-                return nullcontext(Flag())
+                return Flag()
             case _:
-                return nullcontext(Unlink())
+                return Unlink()
 
     def _hide(self, messages: Sequence[MaildirMessage]) -> None:
         now = int(time.time())

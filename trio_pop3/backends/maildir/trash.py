@@ -9,7 +9,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +17,8 @@ from typing import Final
 from .disposal import Unlink
 from .files import own
 from .names import base_name, new_name
+from .origin import remember, trashed
+from .scan import Whereabouts
 
 # `.Trash`, `.INBOX.Trash`: what Maildir++ calls a folder, and no file of ours.
 _FOLDER: Final = re.compile(r"(?!\.trio-pop3)(?:\.[^/.\x00-\x1f\x7f]+)+")
@@ -37,22 +39,44 @@ def check_folder(name: str) -> None:
 class Trash:
     """The folder, open. Its directories are held by descriptors: no link leads a message out of the Maildir."""
 
-    __slots__ = ("_parts", "path")
+    __slots__ = ("_from", "_parts", "_remembered", "_taken", "path")
 
     def __init__(self, path: bytes, parts: dict[str, int]) -> None:
         self.path: Final = path
         self._parts: Final = parts
+        self._from: bytes | None = None
+        self._taken: Collection[bytes] = ()
+        self._remembered: set[bytes] = set()
+
+    def expect(self, folder: bytes, bases: Sequence[bytes]) -> None:
+        """Write down in a folder what is about to come from there, so that it can go back there.
+
+        Durable when this returns. What is gone from the trash is forgotten. Raises OSError.
+        """
+        self._from = folder
+        self._taken = Whereabouts(self.path).look()
+        self._remembered = {base for base in trashed(folder) if base in self._taken}
+        self._remembered.update(base for base in bases if base not in self._taken)
+        remember(folder, self._remembered)
+
+    def _renamed(self) -> bytes:
+        name = new_name().encode("ascii")
+        if self._from is not None:
+            self._remembered.add(name)
+            remember(self._from, self._remembered)
+        return name
 
     # --- as a Disposal ---------------------------------------------------------------------------------------------
 
     def dispose(self, maildir: bytes, path: bytes) -> None:
         """Move a file into the folder, under its own name, so that it can come back with its own unique-id.
 
-        Another file that has this name there stays: then the one that is moved gets a new name.
+        Another file that has this name there stays: then the one that is moved gets a new name. So does one from a
+        folder whose base name is there, which would tell where both came from.
         """
         part, _, name = path.partition(b"/")
         fd = self._parts[part.decode("ascii")]
-        target = new_name().encode("ascii") if _exists(fd, name) else name
+        target = self._renamed() if base_name(name) in self._taken or _exists(fd, name) else name
         os.rename(b"%s/%s" % (maildir, path), target, dst_dir_fd=fd)
 
     def is_done(self, path: bytes) -> bool:
@@ -102,19 +126,27 @@ class Trash:
                         found.append(Discarded(part, name, int(status.st_ctime), status.st_size))
         return sorted(found, key=lambda discarded: (-discarded.since, discarded.name))
 
-    def restore(self, maildir: bytes, discarded: Discarded) -> None:
-        """Move a message back to where it was. Durable after `sync_restored`. Raises OSError.
+    def restore(self, maildir: bytes, folder: bytes | None, discarded: Discarded) -> None:
+        """Move a message back to a Maildir, or into a folder of it. Durable after `sync_restored`. Raises OSError.
 
-        The caller has seen that no file in the Maildir has its base name.
+        The caller has seen that no file there has its base name. No link is followed to a folder, or in it.
         """
-        target = b"%s/%s/%s" % (maildir, discarded.part.encode("ascii"), discarded.name)
-        if os.path.lexists(target):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
-        os.rename(discarded.name, target, src_dir_fd=self._parts[discarded.part])
+        part = discarded.part.encode("ascii")
+        with contextlib.ExitStack() as stack:
+            if folder is None:
+                target = _held(stack, _directory(b"%s/%s" % (maildir, part)))
+            else:
+                target = _held(stack, _directory(maildir))
+                for name in (folder, part):
+                    target = _held(stack, _directory(name, target))
+            if _exists(target, discarded.name):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), discarded.name)
+            os.rename(discarded.name, discarded.name, src_dir_fd=self._parts[discarded.part], dst_dir_fd=target)
 
-    def sync_restored(self, maildir: bytes) -> None:
-        """As `sync`, for the other direction."""
-        Unlink().sync(maildir)
+    def sync_restored(self, maildirs: Iterable[bytes]) -> None:
+        """As `sync`, for the other direction; of these Maildirs and folders."""
+        for maildir in maildirs:
+            Unlink().sync(maildir)
         self._sync()
 
 
@@ -139,27 +171,38 @@ def trash(maildir: bytes, name: str, *, make: bool = True) -> Iterator[Trash]:
 
     Raises OSError; FileNotFoundError if it is missing and not to be made.
     """
+    path = b"%s/%s" % (maildir, os.fsencode(name))
     with contextlib.ExitStack() as stack:
-
-        def held(fd: int) -> int:
-            stack.callback(os.close, fd)
-            return fd
-
-        root = held(_directory(maildir))
+        root = _held(stack, _directory(maildir))
         like = os.fstat(root) if make else None
-        folder = held(_subdirectory(root, os.fsencode(name), like))
-        new, cur, _ = (held(_subdirectory(folder, part, like)) for part in (b"new", b"cur", b"tmp"))
+        folder = _held(stack, _subdirectory(root, path, like))
+        new, cur, _ = (
+            _held(stack, _subdirectory(folder, b"%s/%s" % (path, part), like)) for part in (b"new", b"cur", b"tmp")
+        )
         if like is not None:
             _mark(folder, like)
-        yield Trash(b"%s/%s" % (maildir, os.fsencode(name)), {"new": new, "cur": cur})
+        yield Trash(path, {"new": new, "cur": cur})
+
+
+def _held(stack: contextlib.ExitStack, fd: int) -> int:
+    stack.callback(os.close, fd)
+    return fd
 
 
 def _directory(path: bytes, at: int | None = None) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | (os.O_NOFOLLOW if at is not None else 0), dir_fd=at)
 
 
-def _subdirectory(at: int, name: bytes, like: os.stat_result | None) -> int:
-    """A directory in a directory, made if it is missing and `like` says how."""
+def _subdirectory(at: int, path: bytes, like: os.stat_result | None) -> int:
+    """The directory of a path in the directory that holds it, made if it is missing and `like` says how."""
+    try:
+        return _found_or_made(at, os.path.basename(path), like)
+    except OSError as failure:
+        failure.filename = path
+        raise
+
+
+def _found_or_made(at: int, name: bytes, like: os.stat_result | None) -> int:
     try:
         return _directory(name, at)
     except FileNotFoundError:
