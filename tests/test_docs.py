@@ -120,7 +120,7 @@ def test_block_undelete(tmp_path: Path) -> None:
     done = subprocess.run(["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     (back,) = (tmp_path / "mail" / "mail" / "alice" / "new").iterdir()
     assert back.read_text() == "Subject: precious\n\nKeep me.\n"
-    assert done.stdout.splitlines()[-1].split()[1:] == [back.name, str(back.stat().st_size)]
+    assert done.stdout.splitlines()[-1].split()[1:] == [back.name, str(back.stat().st_size), "INBOX"]
 
 
 def test_block_mbox(tmp_path: Path) -> None:
