@@ -47,7 +47,7 @@ def add_to(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("directory", metavar="DIR", nargs="?", help="the directory that `serve` serves")
-    parser.add_argument("name", metavar="USER", help="whose mail it is")
+    parser.add_argument("name", metavar="USER", help="whose mail it is; no folder, since all share one trash")
     parser.add_argument("--maildir", metavar="PATTERN", help="instead of DIR, as `serve` has it")
     parser.add_argument("--trash", metavar="NAME", default=".Trash", help="the folder (default: .Trash)")
     which = parser.add_mutually_exclusive_group(required=True)
