@@ -203,6 +203,18 @@ def test_what_a_failure_is_to_a_mail_system(failure: Exception, kind: type[Deliv
     assert type(delivery_failed(OSError(errno.EDQUOT, "x"), "/m", Quota(1, bounce=True))) is OverQuota
 
 
+@pytest.mark.parametrize("quota", [Quota(1000), Quota()])
+async def test_a_quota_file_that_cannot_be_read_is_named(boxes: Path, quota: Quota) -> None:
+    """And temporary: somebody can mend it."""
+    (boxes / "bob@x.org" / "maildirsize").symlink_to("/nowhere")
+    alice, bob = await send(target(boxes, quota=quota), b"x\r\n")
+    assert alice is None
+    assert isinstance(bob, DeliveryFailed)
+    assert bob.reply.code == 451
+    assert str(bob) == f"cannot deliver to {boxes}/bob@x.org: maildirsize: too many levels of symbolic links"
+    assert held(boxes, "bob@x.org") == []
+
+
 # --- addresses and names ----------------------------------------------------------------------------------------------
 
 

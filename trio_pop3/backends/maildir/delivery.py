@@ -61,12 +61,20 @@ def delivery_failed(failure: Exception, maildir: str, quota: Quota | None) -> De
         return failure
     text = f"cannot deliver to {maildir}: {type(failure).__name__}: {failure}"
     if isinstance(failure, OSError):
-        text = f"cannot deliver to {maildir}: {(failure.strerror or str(failure)).lower()}"
+        text = f"cannot deliver to {maildir}: {_file(failure, maildir)}{(failure.strerror or str(failure)).lower()}"
         if failure.errno == errno.ENOSPC:
             return StoreFull(text)
         if failure.errno == errno.EDQUOT:
             return (quota or Quota()).over(text)
     return DeliveryFailed(text)
+
+
+def _file(failure: OSError, maildir: str) -> str:
+    """Which file of the Maildir it was, if it is known."""
+    if not isinstance(failure.filename, str | bytes):
+        return ""
+    name = os.fsdecode(failure.filename).removeprefix(maildir).strip("/")
+    return f"{name}: " if name else ""
 
 
 class MaildirTarget:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from .deliver import sync_directory
+from .identity import own
 
 logger = logging.getLogger("trio_pop3.maildir")
 
@@ -72,9 +73,3 @@ class UidTimes:
                 os.unlink(unfinished)
             raise
         sync_directory(self._maildir)
-
-
-def own(fd: int, maildir: os.stat_result) -> None:
-    """What root makes in a Maildir belongs to its owner. Raises OSError."""
-    if os.geteuid() == 0:
-        os.fchown(fd, maildir.st_uid, maildir.st_gid)

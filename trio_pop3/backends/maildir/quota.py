@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from ...delivery import OverQuota, OverQuotaForNow
+from .identity import own
 from .names import new_name
 
 logger = logging.getLogger("trio_pop3.maildir")
@@ -144,6 +145,7 @@ def _write(maildir: str, definition: bytes, used: Usage) -> None:
     try:
         fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fd, "wb") as file:
+            own(fd, os.stat(maildir))
             file.write(b"%s\n%d %d\n" % (definition, *used))
         os.rename(unfinished, os.path.join(maildir, _FILE))
     except OSError as failure:

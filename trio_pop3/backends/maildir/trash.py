@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .disposal import Unlink
-from .files import own
+from .identity import own
 from .names import base_name, new_name
 
 # `.Trash`, `.INBOX.Trash`: what Maildir++ calls a folder, and no file of ours.
