@@ -106,11 +106,25 @@ def test_kill_9(served: tuple[Running, Path], directory: Path, after: int) -> No
         (["--lmtp", "127.0.0.1:0", "--quota", "x"], "--quota is a number of octets"),
         (["--lmtp", "127.0.0.1:0", "--lmtp-max-size", "0"], "--lmtp-max-size is a number of octets"),
         (["--lmtp", "127.0.0.1:0", "--lmtp-max-connections", "0"], "--lmtp-max-connections must be at least 1"),
+        (["--lmtp", "unix:x,mode=9999"], "a mode is three or four octal digits, as mode=660"),
+        (["--lmtp-max-connections", "-3"], "--lmtp-max-connections is for mail that comes by --lmtp"),
+        (["--lmtp-max-size", "1M"], "--lmtp-max-size is for mail that comes by --lmtp"),
+        (["--lmtp-insecure-network"], "--lmtp-insecure-network is for mail that comes by --lmtp"),
+        (["--quota", "5M"], "--quota is for mail that comes by --lmtp"),
+        (["--quota-bounce"], "--quota-bounce is for mail that comes by --lmtp"),
+        (["--local-part"], "--local-part is for mail that comes by --lmtp"),
+        (["--extension-separator", "+"], "--extension-separator is for mail that comes by --lmtp"),
     ],
 )
 def test_words_that_make_no_sense(
-    words: list[str], why: str, directory: Path, capsys: pytest.CaptureFixture[str], command: Command
+    words: list[str],
+    why: str,
+    directory: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(directory.parent)  # where a socket would be
     capsys.readouterr()
     assert main(["serve", str(directory), "--listen", "127.0.0.1:0", *words]) == 2
     err = capsys.readouterr().err

@@ -48,6 +48,7 @@ async def listen(arguments: argparse.Namespace) -> list[Pop3Listener]:
 def options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `serve_lmtp`. Raises Failure for values that make no sense."""
     if not arguments.lmtp:
+        _check_none(arguments)
         return {}
     chosen: dict[str, Any] = {
         "max_size": delivery.octets("--lmtp-max-size", arguments.lmtp_max_size),
@@ -61,6 +62,14 @@ def options(arguments: argparse.Namespace) -> dict[str, Any]:
         name, _, rest = str(failure).partition(" ")
         raise Failure(f"--lmtp-{name.replace('_', '-')} {rest}", 2) from None
     return {**chosen, "insecure_network": arguments.lmtp_insecure_network}
+
+
+def _check_none(arguments: argparse.Namespace) -> None:
+    parser = argparse.ArgumentParser()
+    add_to(parser)
+    for name, plain in vars(parser.parse_args([])).items():
+        if getattr(arguments, name) != plain:
+            raise Failure(f"--{name.replace('_', '-')} is for mail that comes by --lmtp", 2)
 
 
 def target(arguments: argparse.Namespace, pattern: str, passwd_file: str | None) -> Any:
