@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
+from ..auth import PasswdFile
 from ..server import LmtpOptions, Pop3Listener
 from ..server.listeners import close_all
 from ..server.lmtp import check_local
 from . import delivery, network
-from . import directory as layout
 from .failure import Failure
 
 
@@ -72,10 +71,9 @@ def _check_none(arguments: argparse.Namespace) -> None:
             raise Failure(f"--{name.replace('_', '-')} is for mail that comes by --lmtp", 2)
 
 
-def target(arguments: argparse.Namespace, pattern: str, passwd_file: str | None) -> Any:
+def target(arguments: argparse.Namespace, pattern: str, users: PasswdFile | None) -> Any:
     """Where the mail goes. Users are those of the users file; without one, everybody who has a Maildir."""
-    knows = None if passwd_file is None else layout.open_users(passwd_file).look_up
     return delivery.target(
-        arguments, os.path.abspath(pattern), knows,
+        arguments, pattern, None if users is None else users.look_up,
         follow_symlinks=arguments.follow_symlinks, as_owner=arguments.as_owner,
     )  # fmt: skip
