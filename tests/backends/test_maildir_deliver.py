@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_pop3.backends.maildir import deliver, make_maildir
+from trio_pop3.backends.maildir import Quota, deliver, make_maildir
 
-from .maildir_helpers import Box, child, open_files, uids
+from .maildir_helpers import Box, child, chowned, open_files, uids
 
 
 @pytest.fixture
@@ -80,6 +80,38 @@ def test_everything_is_synced_in_order(box: Box, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(os, "rename", spy_rename)
     deliver(box.path, b"mail\n")
     assert did == ["tmp", "rename", "new"]
+
+
+def test_what_root_delivers_belongs_to_the_owner_of_the_maildir(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it is in new/: whoever serves the Maildir as its owner could not read it, and would refuse everything."""
+    given, status = chowned(monkeypatch), box.path.stat()
+    name = deliver(box.path, b"mail\n", Quota(1000))
+    assert given[0] == (name.partition(",")[0], status.st_uid, status.st_gid)
+    assert [owner for _, *owner in given] == [[status.st_uid, status.st_gid]] * 2  # maildirsize is the other one
+
+
+def test_a_file_that_cannot_be_given_to_the_owner_is_not_delivered(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P1: refused, and nothing is left."""
+
+    def fchown(*_: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    before = open_files()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", fchown)
+    with pytest.raises(PermissionError):
+        deliver(box.path, b"mail\n")
+    assert everything(box) == []
+    assert open_files() == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_root_really_gives_it_away(box: Box) -> None:
+    for path in (box.path, *box.path.iterdir()):
+        os.chown(path, 4711, 4712)
+    deliver(box.path, b"mail\n", Quota(1000))
+    made = [path.stat() for path in (*(box.path / "new").iterdir(), box.path / "maildirsize")]
+    assert [(status.st_uid, status.st_gid) for status in made] == [(4711, 4712)] * 2
 
 
 @pytest.mark.parametrize(("call", "nth"), [("open", 1), ("fsync", 1), ("rename", 1), ("open", 2), ("fsync", 2)])

@@ -177,6 +177,24 @@ async def test_who_is_meant(boxes: Path) -> None:
     assert await send(target(boxes / "gone"), b"x\r\n") != [None, None]
 
 
+async def test_a_maildir_that_we_are_not_let_into_is_not_missing(boxes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log says what is to be mended. A name too long for the file system is nobody's, and its stem may be alice."""
+    real = os.stat
+
+    def refuse(path: str, **options: Any) -> os.stat_result:
+        if str(path).startswith(f"{boxes}/bob@x.org/"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    free = target(boxes, knows=None, recipients=Recipients(separator="+"))
+    with pytest.raises(DeliveryFailed) as caught:
+        await free.find(BOB)
+    assert str(caught.value) == f"cannot deliver to {boxes}/bob@x.org: new: permission denied"
+    assert caught.value.reply.code == 451
+    assert await free.find(Address("alice+" + "x" * 255, "x.org")) == "alice@x.org"
+
+
 @pytest.mark.parametrize("failure", [TemporaryFailure("x"), OSError(errno.EIO, "x")])
 async def test_a_user_data_base_in_trouble_sends_nothing_back(boxes: Path, failure: Exception) -> None:
     """P1, F9."""
@@ -201,6 +219,18 @@ def test_what_a_failure_is_to_a_mail_system(failure: Exception, kind: type[Deliv
     assert type(delivery_failed(failure, "/m", None)) is kind
     assert (kind.status == os.EX_TEMPFAIL) == (400 <= kind.reply.code < 500)
     assert type(delivery_failed(OSError(errno.EDQUOT, "x"), "/m", Quota(1, bounce=True))) is OverQuota
+
+
+@pytest.mark.parametrize("quota", [Quota(1000), Quota()])
+async def test_a_quota_file_that_cannot_be_read_is_named(boxes: Path, quota: Quota) -> None:
+    """And temporary: somebody can mend it."""
+    (boxes / "bob@x.org" / "maildirsize").symlink_to("/nowhere")
+    alice, bob = await send(target(boxes, quota=quota), b"x\r\n")
+    assert alice is None
+    assert isinstance(bob, DeliveryFailed)
+    assert bob.reply.code == 451
+    assert str(bob) == f"cannot deliver to {boxes}/bob@x.org: maildirsize: too many levels of symbolic links"
+    assert held(boxes, "bob@x.org") == []
 
 
 # --- addresses and names ----------------------------------------------------------------------------------------------

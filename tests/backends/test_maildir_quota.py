@@ -27,7 +27,7 @@ def test_up_to_the_limit_and_not_an_octet_more(box: Path) -> None:
     quota = Quota(100)
     deliver(box, b"x" * 60, quota)
     deliver(box, b"x" * 40, quota)
-    assert size_file(box) == "100S\n0 0\n60 1\n40 1\n"
+    assert size_file(box) == "0S\n0 0\n60 1\n40 1\n"
     with pytest.raises(OverQuotaForNow):
         deliver(box, b"x", quota)
     with pytest.raises(OverQuota):
@@ -41,7 +41,7 @@ def test_what_was_deleted_makes_room(box: Path) -> None:
     name = deliver(box, b"x" * 100, Quota(100))
     (box / "new" / name).unlink()
     deliver(box, b"x" * 100, Quota(100))
-    assert size_file(box) == "100S\n0 0\n100 1\n"
+    assert size_file(box) == "0S\n0 0\n100 1\n"
 
 
 def test_the_limit_of_the_file(box: Path) -> None:
@@ -58,21 +58,49 @@ def test_the_limit_of_the_file(box: Path) -> None:
     deliver(box, b"x", quota)
 
 
-def test_a_new_limit_takes_the_place_of_the_old(box: Path) -> None:
-    deliver(box, b"x" * 10, Quota(100))
-    deliver(box, b"x" * 10, Quota(200))
-    assert size_file(box) == "200S\n10 1\n10 1\n"
+@pytest.mark.parametrize("stands", ["1000000S,5C", "10S", "0S"])
+def test_a_limit_of_our_own_is_not_written_where_other_programs_have_theirs(box: Path, stands: str) -> None:
+    """Whether or not the file is written anew: the first line stays, and ours alone is what counts."""
+    (box / "maildirsize").write_text(f"{stands}\n0 0\n")
+    deliver(box, b"x" * 60, Quota(100))
+    assert size_file(box) == f"{stands}\n0 0\n60 1\n"
+    with pytest.raises(OverQuotaForNow):
+        deliver(box, b"x" * 60, Quota(100))
+    assert size_file(box) == f"{stands}\n60 1\n"
+    deliver(box, b"x" * 60, Quota(200))
+    assert size_file(box) == f"{stands}\n60 1\n60 1\n"
+
+
+def test_one_trial_leaves_no_limit(box: Path) -> None:
+    """What was given once is not in force for whoever goes by the file."""
+    with pytest.raises(OverQuotaForNow):
+        deliver(box, b"x" * 20, Quota(10))
+    deliver(box, b"x" * 20, Quota())
+    assert size_file(box) == "0S\n0 0\n20 1\n"
 
 
 @pytest.mark.parametrize(
-    "noise", [b"", b"\n", b"what", b"100S\nx y\n", b"100S\n-50 -1\n", b"100S\n", b"100S\n" + b"0 0\n" * 2000]
+    ("quota", "limit"), [(Quota(100), "100 octets"), (Quota(), "1000 octets, 1 message"), (Quota(1), "1 octet")]
+)
+def test_who_is_over_quota_is_told_so(box: Path, quota: Quota, limit: str) -> None:
+    deliver(box, b"x" * 60)
+    (box / "maildirsize").write_text("1000S,1C,0S\n")
+    with pytest.raises(OverQuotaForNow) as caught:
+        deliver(box, b"x" * 50, quota)
+    assert str(caught.value) == (
+        f"{box} is over quota: it holds 60 octets, 1 message, the message has 50 octets, and the limit is {limit}"
+    )
+
+
+@pytest.mark.parametrize(
+    "noise", [b"", b"\n", b"what", b"0S\nx y\n", b"0S\n-50 -1\n", b"0S\n", b"0S\n" + b"0 0\n" * 2000]
 )
 def test_a_file_of_noise_is_made_anew(box: Path, noise: bytes) -> None:
     deliver(box, b"x" * 60)
     (box / "maildirsize").write_bytes(noise)
     with pytest.raises(OverQuotaForNow):
         deliver(box, b"x" * 50, Quota(100))
-    assert size_file(box) == "100S\n60 1\n"
+    assert size_file(box) == "0S\n60 1\n"
 
 
 def test_what_counts(box: Path) -> None:

@@ -80,6 +80,28 @@ def test_a_second_signal_in_a_message(served: tuple[Running, Path], directory: P
     assert not [*(directory / "mail" / "alice" / "tmp").iterdir(), *held(directory)]
 
 
+def test_one_users_file_for_both_servers(directory: Path) -> None:
+    """What is wrong with it is said once, and each server says for itself that it stops."""
+    (directory / "users").chmod(0o644)
+    path = directory.with_name("s")
+    with started(directory, "--listen", "127.0.0.1:0", "--lmtp", f"unix:{path}", "--local-part") as server:
+        server.until("Ctrl-C stops")
+        (directory / "users").unlink()
+        for _ in range(2):
+            client = Client(path)
+            client.close()
+        port = int(server.until(r"listening on 127\.0\.0\.1:(\d+)")[1])
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as pop3:
+            pop3.sendall(b"USER alice\r\nPASS secret\r\nQUIT\r\n")
+            assert b"\r\n+OK" in b"".join(iter(lambda: pop3.recv(4096), b""))
+        server.process.send_signal(signal.SIGTERM)
+        server.until(f"shutting down, 0 connections open on unix:{path}\n")
+        server.until(f"shutting down, 0 connections open on 127.0.0.1:{port}\n")
+        assert server.process.wait(timeout=20) == 0
+    assert server.said.count("can be read by every user") == 1
+    assert server.said.count("the users known so far stay") == 1
+
+
 @pytest.mark.parametrize("after", [1, 4, 9])
 def test_kill_9(served: tuple[Running, Path], directory: Path, after: int) -> None:
     """P1: what was answered 250 is there, whole; one more may be, that could not be answered any more."""
@@ -106,11 +128,25 @@ def test_kill_9(served: tuple[Running, Path], directory: Path, after: int) -> No
         (["--lmtp", "127.0.0.1:0", "--quota", "x"], "--quota is a number of octets"),
         (["--lmtp", "127.0.0.1:0", "--lmtp-max-size", "0"], "--lmtp-max-size is a number of octets"),
         (["--lmtp", "127.0.0.1:0", "--lmtp-max-connections", "0"], "--lmtp-max-connections must be at least 1"),
+        (["--lmtp", "unix:x,mode=9999"], "a mode is three or four octal digits, as mode=660"),
+        (["--lmtp-max-connections", "-3"], "--lmtp-max-connections is for mail that comes by --lmtp"),
+        (["--lmtp-max-size", "1M"], "--lmtp-max-size is for mail that comes by --lmtp"),
+        (["--lmtp-insecure-network"], "--lmtp-insecure-network is for mail that comes by --lmtp"),
+        (["--quota", "5M"], "--quota is for mail that comes by --lmtp"),
+        (["--quota-bounce"], "--quota-bounce is for mail that comes by --lmtp"),
+        (["--local-part"], "--local-part is for mail that comes by --lmtp"),
+        (["--extension-separator", "+"], "--extension-separator is for mail that comes by --lmtp"),
     ],
 )
 def test_words_that_make_no_sense(
-    words: list[str], why: str, directory: Path, capsys: pytest.CaptureFixture[str], command: Command
+    words: list[str],
+    why: str,
+    directory: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(directory.parent)  # where a socket would be
     capsys.readouterr()
     assert main(["serve", str(directory), "--listen", "127.0.0.1:0", *words]) == 2
     err = capsys.readouterr().err

@@ -31,7 +31,7 @@ def users(tmp_path: Path) -> str:
 
 
 def test_a_users_file_alone(users: str) -> None:
-    found = logins.authenticator(parse(), users)
+    found = logins.authenticator(parse(), PasswdFile(users))
     assert isinstance(found, PasswdFile)
     assert logins.known_users(found) == 1
 
@@ -46,7 +46,7 @@ def test_several_ways(users: str, tmp_path: Path) -> None:
         *("--oauth-introspect", "https://auth.example.org/introspect", "--oauth-client", "pop3"),
         *("--oauth-secret-file", str(secret)),
     ]
-    found = logins.authenticator(parse(*words), users)
+    found = logins.authenticator(parse(*words), PasswdFile(users))
     assert isinstance(found, FirstOf)
     assert logins.known_users(found) is None
     assert {"PLAIN", "EXTERNAL", "OAUTHBEARER", "XOAUTH2", "SCRAM-SHA-256"} <= set(login_methods(found))

@@ -419,6 +419,9 @@ async def test_who_may_connect(tmp_path: Path) -> None:
         await serve_lmtp(target, listen=[])
     with pytest.raises(ValueError, match="one mode, and of a UNIX socket"):
         await open_listeners(["127.0.0.1:0,mode=666"])
+    for mode in ("9999", "66x", "66", "", "00660"):
+        with pytest.raises(ValueError, match="a mode is three or four octal digits"):
+            await open_listeners([f"unix:{tmp_path}/s,mode={mode}"])
     async with trio.open_nursery() as nursery:
         for address, insecure in (("127.0.0.1:0", False), ("0.0.0.0:0", True)):
             start = partial(serve_lmtp, target, listen=[address], insecure_network=insecure)

@@ -11,7 +11,7 @@ from ..backends.maildir import MaildirTarget, Quota
 from ..delivery import Recipients
 from .failure import Failure
 
-_LIMIT: Final = re.compile(r"([0-9]{1,12})([KMGT]?)")
+_LIMIT: Final = re.compile(r"([0-9]{1,12})([KMGTkmgt]?)")
 _UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -40,7 +40,7 @@ def octets(option: str, text: str) -> int:
     match = _LIMIT.fullmatch(text)
     if match is None or not int(match[1]):
         raise Failure(f"{option} is a number of octets, as 500M or 2G, not {text!r}", 2)
-    return int(match[1]) * _UNITS[match[2]]
+    return int(match[1]) * _UNITS[match[2].upper()]
 
 
 def target(

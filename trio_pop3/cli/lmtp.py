@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
+from ..auth import PasswdFile
 from ..server import LmtpOptions, Pop3Listener
 from ..server.listeners import close_all
 from ..server.lmtp import check_local
 from . import delivery, network
-from . import directory as layout
 from .failure import Failure
 
 
@@ -48,6 +47,7 @@ async def listen(arguments: argparse.Namespace) -> list[Pop3Listener]:
 def options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `serve_lmtp`. Raises Failure for values that make no sense."""
     if not arguments.lmtp:
+        _check_none(arguments)
         return {}
     chosen: dict[str, Any] = {
         "max_size": delivery.octets("--lmtp-max-size", arguments.lmtp_max_size),
@@ -63,10 +63,17 @@ def options(arguments: argparse.Namespace) -> dict[str, Any]:
     return {**chosen, "insecure_network": arguments.lmtp_insecure_network}
 
 
-def target(arguments: argparse.Namespace, pattern: str, passwd_file: str | None) -> Any:
+def _check_none(arguments: argparse.Namespace) -> None:
+    parser = argparse.ArgumentParser()
+    add_to(parser)
+    for name, plain in vars(parser.parse_args([])).items():
+        if getattr(arguments, name) != plain:
+            raise Failure(f"--{name.replace('_', '-')} is for mail that comes by --lmtp", 2)
+
+
+def target(arguments: argparse.Namespace, pattern: str, users: PasswdFile | None) -> Any:
     """Where the mail goes. Users are those of the users file; without one, everybody who has a Maildir."""
-    knows = None if passwd_file is None else layout.open_users(passwd_file).look_up
     return delivery.target(
-        arguments, os.path.abspath(pattern), knows,
+        arguments, pattern, None if users is None else users.look_up,
         follow_symlinks=arguments.follow_symlinks, as_owner=arguments.as_owner,
     )  # fmt: skip

@@ -11,7 +11,6 @@ from ..auth.certificates import NAMES, CertificateUsers
 from ..auth.first_of import FirstOf
 from ..backend import Authenticator
 from ..sasl import MECHANISMS
-from . import directory as layout
 from .failure import Failure, reason
 
 # Extras are imported by what needs them, and say themselves which one is missing.
@@ -53,12 +52,11 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--login-delay", type=int, metavar="SECONDS", help="between two logins of a user")
 
 
-def authenticator(arguments: argparse.Namespace, passwd_file: str | None) -> Authenticator:
-    """Everything that was asked for, as one. Raises Failure."""
+def authenticator(arguments: argparse.Namespace, users: PasswdFile | None) -> Authenticator:
+    """Everything that was asked for, as one; `users`: those of the users file. Raises Failure."""
     found: list[Authenticator] = []
     known: Callable[[str], bool] | None = None
-    if passwd_file is not None:
-        users = layout.open_users(passwd_file)
+    if users is not None:
         found.append(users)
         known = users.knows
     for make in (_dovecot, _pam, _signed_tokens, _introspected_tokens):

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import trio
 
+from ..auth import PasswdFile
 from ..backend import Backend, login_methods
 from ..server import Options, Pop3Listener, Tls, TlsError, make_options, serve, serve_lmtp
 from ..server.listeners import close_all
@@ -124,12 +125,14 @@ async def _serve(arguments: argparse.Namespace, options: dict[str, Any], lmtp_op
     mail_in: list[Pop3Listener] = []
     try:
         mail_in = await lmtp.listen(arguments)
-        backend, introduction = _prepare(arguments, listeners, mail_in)
+        _make_if_new(arguments, listeners)
+        pattern, users = _places(arguments)
+        backend, introduction = _prepare(arguments, pattern, users, [listeners, mail_in])
         _warn_of_cleartext(listeners, options)
         shutdown = trio.Event()
         servers = [partial(serve, backend, listen=listeners, shutdown=shutdown, **options)]
         if mail_in:
-            target = lmtp.target(arguments, *_places(arguments))
+            target = lmtp.target(arguments, pattern, users)
             servers.append(partial(serve_lmtp, target, listen=mail_in, shutdown=shutdown, **lmtp_options))
         await _run_until_stopped(servers, shutdown, options["tls"], introduction)
     finally:
@@ -185,33 +188,36 @@ def reload(tls: Tls | None) -> None:
         logger.info("certificates loaded again")
 
 
-def _places(arguments: argparse.Namespace) -> tuple[str, str | None]:
-    """The pattern of the Maildirs or mbox files, and the users file."""
+def _make_if_new(arguments: argparse.Namespace, listeners: list[Pop3Listener]) -> None:
     directory: str | None = arguments.directory
-    if directory is None:
-        return arguments.maildir or arguments.mbox, arguments.passwd_file
-    return layout.mail_pattern(os.path.abspath(directory)), layout.users_path(directory)
-
-
-def _prepare(
-    arguments: argparse.Namespace, listeners: list[Pop3Listener], mail_in: list[Pop3Listener]
-) -> tuple[Backend, str]:
-    """The backend, and what to tell the person who started us."""
-    directory: str | None = arguments.directory
-    pattern, passwd_file = _places(arguments)
     if directory is not None and layout.is_new(directory):
         # Said before the directory is in its place: none is left whose password nobody has seen.
         layout.make(directory, lambda password: say(_introduce(directory, password, listeners)))
-    users = logins.authenticator(arguments, passwd_file)
-    backend = mail.backend(arguments, os.path.abspath(pattern), users)
+
+
+def _places(arguments: argparse.Namespace) -> tuple[str, PasswdFile | None]:
+    """The pattern of the Maildirs or mbox files, and the users file: one, read once for all who ask it."""
+    directory: str | None = arguments.directory
+    if directory is None:
+        pattern, path = arguments.maildir or arguments.mbox, arguments.passwd_file
+    else:
+        pattern, path = layout.mail_pattern(os.path.abspath(directory)), layout.users_path(directory)
+    return os.path.abspath(pattern), None if path is None else layout.open_users(path)
+
+
+def _prepare(
+    arguments: argparse.Namespace, pattern: str, users_file: PasswdFile | None, listeners: list[list[Pop3Listener]]
+) -> tuple[Backend, str]:
+    """The backend, and what to tell the person who started us. `listeners`: those of POP3, those of LMTP."""
+    users = logins.authenticator(arguments, users_file)
+    backend = mail.backend(arguments, pattern, users)
     if arguments.apop and "APOP" not in login_methods(backend):
         raise Failure("--apop needs a user whose password is stored as {PLAIN}")
-    addresses = ", ".join(str(listener) for listener in listeners)
+    addresses = "; LMTP at ".join(", ".join(map(str, some)) for some in listeners if some)
     count = logins.known_users(users)
     who = "" if count is None else f"{count} user{'s' * (count != 1)} of "
-    if mail_in:
-        addresses += "; LMTP at " + ", ".join(str(listener) for listener in mail_in)
-    return backend, f"Serving {who}{directory or arguments.maildir or arguments.mbox} on {addresses}. Ctrl-C stops."
+    place = arguments.directory or arguments.maildir or arguments.mbox
+    return backend, f"Serving {who}{place} on {addresses}. Ctrl-C stops."
 
 
 def _introduce(directory: str, password: str, listeners: list[Pop3Listener]) -> str:

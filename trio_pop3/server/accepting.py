@@ -52,10 +52,11 @@ async def accept_until(
                 await accepting.start(partial(trio.serve_listeners, handle, [listener], handler_nursery=connections))
             for task in beside:
                 accepting.start_soon(task)
-            logger.info("listening on %s", ", ".join(str(listener) for listener in listeners))
+            addresses = ", ".join(str(listener) for listener in listeners)
+            logger.info("listening on %s", addresses)
             task_status.started(listeners)
             await shutdown.wait()
             accepting.cancel_scope.cancel()
-        logger.info("shutting down, %d connections open", len(connections.child_tasks))
+        logger.info("shutting down, %d connections open on %s", len(connections.child_tasks), addresses)
         server.drain()
         connections.cancel_scope.deadline = trio.current_time() + drain_timeout

@@ -15,7 +15,8 @@ import trio
 
 _TCP: Final = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
 _FD: Final = re.compile(r"fd:(?P<fd>[0-9]{1,9})")
-_OPTION: Final = re.compile(r"tls|proxy|mode=[0-7]{3,4}")
+_OPTION: Final = re.compile(r"tls|proxy|mode=[^/]*")
+_MODE: Final = re.compile(r"mode=([0-7]{3,4})")
 # What fits into the kernel's address of a UNIX socket, and Linux wants a zero octet behind it: unix(7).
 _UNIX_PATH_OCTETS: Final = 107
 # The first inherited descriptor of systemd's socket activation.
@@ -114,7 +115,7 @@ async def close_all(listeners: Iterable[Pop3Listener | trio.SocketListener]) -> 
 
 async def _open(specification: str, backlog: int | None) -> list[Pop3Listener]:
     address, options = split_options(specification)
-    modes = [int(option.removeprefix("mode="), 8) for option in options if option.startswith("mode=")]
+    modes = [_mode(option) for option in options if option.startswith("mode=")]
     if modes and not (address.startswith("unix:") and len(modes) == 1):
         raise ValueError(f"one mode, and of a UNIX socket only: {specification!r}")
     listeners = await _open_address(address, backlog, modes[0] if modes else None)
@@ -130,6 +131,12 @@ def split_options(specification: str) -> tuple[str, set[str]]:
         options.add(option)
         specification = specification.rpartition(",")[0]
     return specification, options
+
+
+def _mode(option: str) -> int:
+    if (match := _MODE.fullmatch(option)) is None:
+        raise ValueError(f"a mode is three or four octal digits, as mode=660, not {option!r}")
+    return int(match[1], 8)
 
 
 async def _open_address(address: str, backlog: int | None, mode: int | None) -> list[Pop3Listener]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from .identity import own
 from .names import new_name
 from .quota import Quota
 
@@ -29,6 +30,7 @@ class Unfinished:
 
     Each method raises OSError, and OverQuota and OverQuotaForNow if there is a quota; then nothing is left behind, and
     the object is of no more use. What deliveries that died 36 hours ago or more have left in tmp/ is removed.
+    What root delivers belongs to the owner of the Maildir.
     """
 
     def __init__(self, maildir: str | os.PathLike[str], quota: Quota | None = None) -> None:
@@ -38,6 +40,9 @@ class Unfinished:
         self._path = os.path.join(self._root, "tmp", new_name())
         self._file = open(self._path, "xb", buffering=0, opener=_private)  # noqa: SIM115 - closed by finish or discard
         self._size = 0
+        with self._nothing_left():
+            # Before it is in new/: one file that its owner may not read would shut the whole maildrop.
+            own(self._file.fileno(), os.stat(self._root))
 
     def write(self, octets: bytes) -> None:
         """The next octets."""

@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import re
+import stat
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -29,6 +30,8 @@ from .store import in_threads
 logger = logging.getLogger("trio_pop3.maildir")
 
 _SPOOLED_OCTETS: Final = 256 * 1024
+# What the system says of a name that nothing has, or that is too long for anything to have.
+_NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 _LONE_CRLF: Final = re.compile(rb"(?<!\r)\r\n")
 
 
@@ -61,12 +64,20 @@ def delivery_failed(failure: Exception, maildir: str, quota: Quota | None) -> De
         return failure
     text = f"cannot deliver to {maildir}: {type(failure).__name__}: {failure}"
     if isinstance(failure, OSError):
-        text = f"cannot deliver to {maildir}: {(failure.strerror or str(failure)).lower()}"
+        text = f"cannot deliver to {maildir}: {_file(failure, maildir)}{(failure.strerror or str(failure)).lower()}"
         if failure.errno == errno.ENOSPC:
             return StoreFull(text)
         if failure.errno == errno.EDQUOT:
             return (quota or Quota()).over(text)
     return DeliveryFailed(text)
+
+
+def _file(failure: OSError, maildir: str) -> str:
+    """Which file of the Maildir it was, if it is known."""
+    if not isinstance(failure.filename, str | bytes):
+        return ""
+    name = os.fsdecode(failure.filename).removeprefix(maildir).strip("/")
+    return f"{name}: " if name else ""
 
 
 class MaildirTarget:
@@ -121,8 +132,16 @@ class MaildirTarget:
             raise DeliveryFailed(f"cannot tell who the users are: {failure}") from None
 
     def _has_maildir(self, user: str) -> bool:
+        """Raises DeliveryFailed if there is one, or may be, that we are not let into."""
         path = self._pattern.path_for(user)
-        return path is not None and os.path.isdir(os.path.join(path, "new"))
+        if path is None:
+            return False
+        try:
+            return stat.S_ISDIR(os.stat(os.path.join(path, "new")).st_mode)
+        except OSError as failure:
+            if failure.errno in _NOT_THERE:
+                return False
+            raise delivery_failed(failure, path, None) from None
 
     @property
     def quota(self) -> Quota | None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from .deliver import sync_directory
+from .identity import own
 
 logger = logging.getLogger("trio_pop3.maildir")
 
@@ -105,9 +106,3 @@ def write_lines(maildir: bytes, name: bytes, lines: Iterable[bytes]) -> None:
             os.unlink(unfinished)
         raise
     sync_directory(maildir)
-
-
-def own(fd: int, maildir: os.stat_result) -> None:
-    """What root makes in a Maildir belongs to its owner. Raises OSError."""
-    if os.geteuid() == 0:
-        os.fchown(fd, maildir.st_uid, maildir.st_gid)

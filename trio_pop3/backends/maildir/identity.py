@@ -157,3 +157,9 @@ def _set_groups(groups: Sequence[int]) -> None:
     array = (ctypes.c_uint32 * len(groups))(*groups)
     if _libc.syscall(ctypes.c_long(number), ctypes.c_long(len(groups)), array) != 0:
         raise IdentityError(ctypes.get_errno(), "this process may not change the groups of its threads")
+
+
+def own(fd: int, maildir: os.stat_result) -> None:
+    """What root makes in a Maildir belongs to its owner. Raises OSError."""
+    if os.geteuid() == 0:
+        os.fchown(fd, maildir.st_uid, maildir.st_gid)

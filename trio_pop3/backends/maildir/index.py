@@ -30,7 +30,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from .files import own
+from .identity import own
 
 INDEX_NAME: Final = b".trio-pop3.index"
 # Names handled in one go: while Python splits or joins them no other thread runs. About half a millisecond.

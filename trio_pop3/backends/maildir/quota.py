@@ -3,6 +3,9 @@
 The file is what Courier, Dovecot, Exim and maildrop keep: a line with the quota (`1000000S,500C`: octets, messages),
 then lines of octets and messages that came or went. It is a cache. Nobody writes down what a POP3 client deletes, so
 before anybody is refused the Maildir itself is counted, and the file written anew.
+
+The first line belongs to whoever wrote it: it may be all that another program knows of the user's quota. So a limit of
+our own is never written there; what stands there stays, and where nothing stands, `0S` is put, which is no limit.
 """
 
 from __future__ import annotations
@@ -14,14 +17,18 @@ import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from ...delivery import OverQuota, OverQuotaForNow
+from .identity import own
 from .names import new_name
 
 logger = logging.getLogger("trio_pop3.maildir")
 
 _FILE: Final = "maildirsize"
+_NO_LIMIT: Final = b"0S"
+_UNITS: Final = MappingProxyType({b"S": "octet", b"C": "message"})
 # From this size on it is written anew, as Courier does.
 _MOST_OCTETS: Final = 5120
 _DEFINITION: Final = re.compile(rb"(?:[0-9]{1,18}[SC])(?:,[0-9]{1,18}[SC])*")
@@ -40,8 +47,8 @@ class Usage(NamedTuple):
 class Quota:
     """A limit, and what happens past it.
 
-    octets: what all messages together may have; None takes the limit from the file `maildirsize` of each Maildir, and
-        where there is none there is no limit.
+    octets: what all messages together may have, whatever the file `maildirsize` says; None takes the limit from that
+        file of each Maildir, and where there is none there is no limit.
     bounce: refuse for good, so that the sender is told at once. Without it the mail system keeps the message.
     """
 
@@ -53,13 +60,16 @@ class Quota:
         read = _read(maildir)
         if self.octets is None and read is None:
             return
-        definition = b"%dS" % self.octets if self.octets is not None else b"" if read is None else read[0]
-        used = None if read is None or read[0] != definition else read[1]
-        if used is None or not _fits(definition, used, size):
+        definition, used = (_NO_LIMIT, None) if read is None else read
+        limit = definition if self.octets is None else b"%dS" % self.octets
+        if used is None or not _fits(limit, used, size):
             used = counted(maildir)
             _write(maildir, definition, used)
-        if not _fits(definition, used, size):
-            raise self.over(f"{maildir} holds {used.octets} octets in {used.messages} messages")
+        if not _fits(limit, used, size):
+            raise self.over(
+                f"{maildir} is over quota: it holds {_said(b'%dS,%dC' % used)}, the message has {size} octets, "
+                f"and the limit is {_said(limit)}"
+            )
 
     def over(self, text: str) -> OverQuota | OverQuotaForNow:
         """The exception for a Maildir that is full."""
@@ -113,11 +123,16 @@ def _sizes(path: str) -> Iterator[int]:
                 yield status.st_size
 
 
-def _fits(definition: bytes, used: Usage, size: int) -> bool:
-    """Whether one more message stays within every limit of a definition; 0 is no limit."""
+def _fits(limit: bytes, used: Usage, size: int) -> bool:
+    """Whether one more message stays within every limit; 0 is no limit."""
     after = {b"S": used.octets + size, b"C": used.messages + 1}
-    limits = ((after[item[-1:]], int(item[:-1])) for item in definition.split(b","))
-    return all(not limit or amount <= limit for amount, limit in limits)
+    limits = ((after[item[-1:]], int(item[:-1])) for item in limit.split(b","))
+    return all(not most or amount <= most for amount, most in limits)
+
+
+def _said(limit: bytes) -> str:
+    amounts = ((int(item[:-1]), _UNITS[item[-1:]]) for item in limit.split(b","))
+    return ", ".join(f"{amount} {unit}{'s' * (amount != 1)}" for amount, unit in amounts if amount)
 
 
 def _read(maildir: str) -> tuple[bytes, Usage | None] | None:
@@ -144,6 +159,7 @@ def _write(maildir: str, definition: bytes, used: Usage) -> None:
     try:
         fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fd, "wb") as file:
+            own(fd, os.stat(maildir))
             file.write(b"%s\n%d %d\n" % (definition, *used))
         os.rename(unfinished, os.path.join(maildir, _FILE))
     except OSError as failure:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .disposal import Unlink
-from .files import own
+from .identity import own
 from .names import base_name, new_name
 from .origin import remember, trashed
 from .scan import Whereabouts

@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from .deliver import sync_directory
-from .files import own
+from .identity import own
 from .names import base_name, path_id, unique_id, unique_ids
 
 MAP_NAME: Final = b".trio-pop3.uidl"
