@@ -14,7 +14,7 @@ from typing import Final
 
 from ...backend import MessageInfo
 from ...sansio import OctetCounter, octets_of
-from .index import PORTION, UNKNOWN, Columns, State, forget, state_of
+from .index import PORTION, UNKNOWN, Columns, State, forget, modified_ns, state_of
 from .names import base_name
 
 READ_OCTETS: Final = 256 * 1024
@@ -48,7 +48,7 @@ class MaildirMessage(MessageInfo):
 
     def is_as_it_was(self, status: os.stat_result) -> bool:
         """Whether its file has not been written to since it was measured, as far as its status tells."""
-        return self.size < 0 or (status.st_size, status.st_mtime_ns) == (self.size, self.modified)
+        return self.size < 0 or (status.st_size, modified_ns(status)) == (self.size, self.modified)
 
     def is_unchanged(self, status: os.stat_result) -> bool:
         """Whether a file is this message, as it was."""

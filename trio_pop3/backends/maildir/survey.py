@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final, TypeAlias, TypeVar
 
 from ...backend import MessageColumns
-from .index import PORTION, UNKNOWN, Columns, Index, State, load, save, state_of
+from .index import PORTION, UNKNOWN, Columns, Index, State, load, modified_ns, save, state_of
 from .names import NO_TIME, TIME_OCTETS, arrival, base_name, sort_key
 from .scan import MOST_LOOKS, MOST_TRIES, NO_MAIL, SETTLED_NS, MaildirMessage, Whereabouts, measure
 from .uids import UidMap, read_map
@@ -239,7 +239,7 @@ class _Survey:
                 continue
             kind = place[: len(_PART)] + place[len(_PART) + len(base) :]
             code = self._kinds.setdefault(kind, len(self._kinds))
-            modified = status.st_mtime_ns
+            modified = modified_ns(status)
             if in_order and not several:
                 self._fresh.append(base, code, octets, status.st_size, modified, status.st_ino)
                 return True
