@@ -73,6 +73,7 @@ def snapshot(files: Whereabouts) -> Messages:
     it is believed where the names are the same, and as many files as that, others each time, are looked at; and each
     when it is opened.
     """
+    files.begin()
     uids = read_map(files.maildir)
     kept = load(files.maildir)
     # Of what cannot be written to, what was kept cannot be deleted when it turns out to be untrue.
