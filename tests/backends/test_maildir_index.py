@@ -171,6 +171,77 @@ def test_noise_is_no_index(tmp_path_factory: pytest.TempPathFactory, noise: byte
     assert seen(box) == []
 
 
+@pytest.mark.parametrize("longer", [False, True])
+def test_one_that_is_too_long_is_not_read(box: Box, longer: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """H11: whatever the file system says that it holds; a file that is not as long as its header says, neither."""
+    make_eager(monkeypatch)
+    truth = seen(box)
+    if longer:
+        os.truncate(index_path(box), index._MOST_OCTETS)
+    else:
+        monkeypatch.setattr(index, "_MOST_OCTETS", index_path(box).stat().st_size - 1)
+    real, most = os.read, len(index._MAGIC) + 4 + index._HEADER.size
+
+    def read(fd: int, octets: int) -> bytes:
+        assert octets <= most
+        return real(fd, octets)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "read", read)
+        assert load(box.octets_path) is None
+    assert seen(box) == seen(box) == truth
+
+
+def test_what_would_be_too_long_is_not_written(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_eager(monkeypatch)
+    monkeypatch.setattr(index, "_MOST_OCTETS", 100)
+    assert seen(box) == seen(box)
+    assert not index_path(box).exists()
+
+
+@pytest.mark.parametrize(("names", "kinds"), [(6, 2**20), (2**20, 2)])
+def test_names_without_end_are_not_believed(box: Box, names: int, kinds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """H11: not split all at once either."""
+    make_eager(monkeypatch)
+    seen(box)
+    header = index._HEADER
+    start = len(index._MAGIC) + 4 + header.size
+    body = header.pack(6, 1, 2, names, kinds, 0, *UNKNOWN) + (names).to_bytes(4, sys.byteorder) + bytes(36 * 6)
+    data = body + bytes(names + kinds)
+    blocks: list[int] = []
+    real = index._add_names
+
+    def add(found: list[bytes], data: bytes, start: int, stop: int, *, most: int) -> None:
+        try:
+            real(found, data, start, stop, most=most)
+        finally:
+            blocks.append(len(found))
+
+    monkeypatch.setattr(index, "_add_names", add)
+    index_path(box).write_bytes(index._MAGIC + zlib.crc32(data).to_bytes(4, sys.byteorder) + data)
+    assert start < index_path(box).stat().st_size
+    assert load(box.octets_path) is None
+    assert max(blocks) <= index._BLOCK_OCTETS + 6
+
+
+@pytest.mark.parametrize("seconds", [2**34 - 2**31 - 1, -(2**31), 253_402_300_800], ids=["2446", "1901", "10000"])
+@pytest.mark.parametrize("what", ["cur/1700000003.x", "cur", "new"])
+def test_a_time_that_no_64_bits_hold_locks_nobody_out(
+    box: Box, what: str, seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P4: IMAP APPEND sets it to whatever a client says."""
+    make_eager(monkeypatch)
+    os.utime(box.path / what, (seconds, seconds))
+    truth = seen(box)
+    assert index_path(box).exists()
+    assert seen(box) == truth
+    dialogue = box.login()
+    assert body(dialogue.ask("RETR 4")) == b"3\r\n" * 4
+    assert dialogue.ask("DELE 4").startswith(b"+OK")
+    assert dialogue.ask("QUIT").startswith(b"+OK")
+    assert len(seen(box)) == 5
+
+
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("kind", ["directory", "fifo", "dangling", "link"])
 def test_what_is_no_file_is_no_index(box: Box, kind: str) -> None:
@@ -470,11 +541,12 @@ def test_a_directory_that_cannot_be_written_to_is_looked_at(box: Box, monkeypatc
 # --- the file ---------------------------------------------------------------------------------------------------------
 
 numbers = st.integers(-(2**63), 2**63 - 1)
+inodes = st.integers(0, 2**64 - 1)
 rows = st.lists(
     st.tuples(
         st.binary(min_size=1, max_size=20).filter(lambda base: not {0, ord("/"), ord(":")} & {*base}),
         st.sampled_from([b"new/", b"cur/:2,", b"cur/:2,S"]),
-        numbers, numbers, numbers, numbers,
+        numbers, numbers, numbers, inodes,
     )
 )  # fmt: skip
 

@@ -251,6 +251,67 @@ def test_a_file_that_was_put_in_its_place_stays_and_is_reported(
     assert len(looks) == 1 + busy
 
 
+@pytest.mark.parametrize("content", [b"longer than it was", b"1.A"], ids=["longer", "as long"])
+def test_what_was_written_to_since_login_stays_and_is_reported(
+    box: Box, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """E2, E10, P1: nobody was shown what it says now. The next login measures it anew, and it can be removed."""
+    shown = Shown(box)
+    (box.path / "new" / "1.a").write_bytes(content)
+    index = box.path / ".trio-pop3.index"
+    index.write_bytes(b"of no use any more")
+    assert remove(shown, b"1.a", b"2.b") == 1
+    assert box.held() == {"1.a": content, "3.c": b"3.c"}
+    assert [record.getMessage() for record in caplog.records] == ["'1.a' has been written to since login, so it stays"]
+    assert not index.exists()
+    assert remove(Shown(box), b"1.a") == 0
+
+
+def test_what_the_index_was_wrong_about_is_measured_anew(
+    box: Box, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P4: in a large Maildir, a file that was put in place of another is not seen at login, nor by who only deletes."""
+    shown = Shown(box)
+    box.put("other", b"rewritten", "tmp")
+    box.move("tmp/other", "new/1.a")
+    (box.path / ".trio-pop3.index").mkdir()
+    assert remove(shown, b"1.a") == 1
+    assert [record.getMessage().partition(": ")[0] for record in caplog.records] == [
+        "'1.a' is not the file that was shown, so it stays",
+        f"cannot delete the index of {str(box.path)!r}",
+    ]
+    (box.path / ".trio-pop3.index").rmdir()
+    (box.path / ".trio-pop3.index").write_bytes(b"wrong")
+    assert remove(shown, b"1.a") == 1
+    assert not (box.path / ".trio-pop3.index").exists()
+
+
+@pytest.mark.parametrize("swapped", ["", "cur", "new"])
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_other_directories_prove_nothing(box: Box, swapped: str, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E2, P1: not mounted any more, or renamed: that a message is not in those does not mean that it is gone."""
+    box.put("4.d", b"4.d", "cur")
+    shown = Shown(box)
+
+    def swap() -> None:
+        os.rename(box.path / swapped, box.root / "aside")
+        Box(box.root)
+
+    if when == "before":
+        swap()
+    else:
+        look = Whereabouts.look
+
+        def swapped_first(files: Whereabouts) -> dict[bytes, bytes]:
+            monkeypatch.setattr(Whereabouts, "look", look)
+            swap()
+            return look(files)
+
+        monkeypatch.setattr(Whereabouts, "look", swapped_first)
+    with pytest.raises(OSError, match="another directory than at login"):
+        remove(shown, b"1.a", b"4.d")
+
+
 def test_renamed_after_the_look(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     """E5: gone from where the look saw it, so nobody knows yet; the next look finds it."""
     shown = Shown(box)

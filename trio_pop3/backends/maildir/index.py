@@ -9,10 +9,11 @@ The file, numbers in the order of octets of this machine, which the first line n
     b"trio-pop3 index 1 little\\n"
     uint32                     CRC-32 of everything behind it
     12 x int64                 number of messages, of portions, of kinds; octets of names, of kinds; whether it is all
-                               there is; then of new/ and of cur/: inode, time of modification and of change in ns
+                               there is; then of new/ and of cur/: inode (unsigned), time of modification and of
+                               change in ns
     uint32 x portions          octets of the names of each portion, of at most PORTION messages
     uint32 x messages          kind of each
-    int64 x messages, four times     octets as sent, octets as stored, time of modification in ns, inode
+    int64 x messages, four times     octets as sent, octets as stored, time of modification in ns, inode (unsigned)
     names                      base names, NUL between them, and nothing between portions
     kinds                      what a path has beside the base name: `cur/:2,S` is `cur/` and `:2,S`; NUL between them
 """
@@ -37,10 +38,16 @@ INDEX_NAME: Final = b".trio-pop3.index"
 PORTION: Final = 4096
 
 _MAGIC: Final = f"trio-pop3 index 1 {sys.byteorder}\n".encode()
-_HEADER: Final = struct.Struct("=12q")
-# A message costs fewer octets than that, whatever its name.
-_MOST_OCTETS_EACH: Final = 2 * 255 + 64
-_MOST_MESSAGES: Final = 10_000_000
+_HEADER: Final = struct.Struct("=6qQqqQqq")
+# What is longer is neither read nor written: it would cost more memory than it is worth. Enough for a million and a
+# half of messages, as they mostly are.
+_MOST_OCTETS: Final = 128 * 1024 * 1024
+# Of names looked at in one go; more than the longest.
+_BLOCK_OCTETS: Final = 64 * 1024
+# Times as far as 64 bits go, in the year 2262: a file may have a later one, and is as late as that then.
+_LATEST: Final = 2**63 - 1
+
+_START: Final = len(_MAGIC) + 4
 
 # Of new/ and of cur/: inode, time of modification, time of change (ns).
 State: TypeAlias = tuple[int, int, int, int, int, int]
@@ -50,7 +57,19 @@ UNKNOWN: Final[State] = (0, 0, 0, 0, 0, 0)
 def state_of(maildir: bytes) -> State:
     """Changes whenever a file is put into new/ or cur/, renamed, or taken out. Raises OSError."""
     new, cur = os.stat(maildir + b"/new"), os.stat(maildir + b"/cur")
-    return (new.st_ino, new.st_mtime_ns, new.st_ctime_ns, cur.st_ino, cur.st_mtime_ns, cur.st_ctime_ns)
+    return (
+        new.st_ino, _bounded(new.st_mtime_ns), _bounded(new.st_ctime_ns),
+        cur.st_ino, _bounded(cur.st_mtime_ns), _bounded(cur.st_ctime_ns),
+    )  # fmt: skip
+
+
+def modified_ns(status: os.stat_result) -> int:
+    """When a file was written, in ns, no later and no earlier than an index can say."""
+    return _bounded(status.st_mtime_ns)
+
+
+def _bounded(time: int) -> int:
+    return max(-_LATEST, min(time, _LATEST))
 
 
 @dataclass(slots=True)
@@ -62,7 +81,7 @@ class Columns:
     octets: array[int] = field(default_factory=lambda: array("q"))  # as sent
     sizes: array[int] = field(default_factory=lambda: array("q"))  # as stored
     modified: array[int] = field(default_factory=lambda: array("q"))  # ns
-    inodes: array[int] = field(default_factory=lambda: array("q"))
+    inodes: array[int] = field(default_factory=lambda: array("Q"))
     table: list[bytes] = field(default_factory=list)  # of kinds
 
     def __len__(self) -> int:
@@ -111,7 +130,7 @@ class Columns:
         return (self.inodes[at], self.sizes[at], self.modified[at]) == (
             status.st_ino,
             status.st_size,
-            status.st_mtime_ns,
+            modified_ns(status),
         )
 
 
@@ -132,29 +151,38 @@ def load(maildir: bytes) -> Index | None:
 
 
 def _content(path: bytes) -> bytes:
-    """Raises OSError; nothing of what is no file, or too long to be an index."""
+    """Raises OSError; nothing of what is no file, or not as long as its header says."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         status = os.fstat(fd)
-        if stat.S_ISREG(status.st_mode) and status.st_size <= _MOST_MESSAGES * _MOST_OCTETS_EACH:
-            return os.read(fd, status.st_size)
-        return b""
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_OCTETS:
+            return b""
+        start = os.read(fd, _START + _HEADER.size)
+        if _octets(start) != status.st_size:
+            return b""
+        return start + os.read(fd, status.st_size - len(start))
     finally:
         os.close(fd)
 
 
+def _octets(data: bytes) -> int:
+    """How long an index is that begins so; -1 if none does."""
+    if not data.startswith(_MAGIC) or len(data) < _START + _HEADER.size:
+        return -1
+    numbers = _HEADER.unpack_from(data, _START)[:5]
+    count, portions, _, name_octets, kind_octets = numbers
+    return -1 if min(numbers) < 0 else _START + _HEADER.size + 4 * portions + 36 * count + name_octets + kind_octets
+
+
 def _parsed(data: bytes) -> Index | None:
     """Raises ValueError, or returns None, if it is not what `save` writes."""
-    start = len(_MAGIC) + 4
-    if not data.startswith(_MAGIC) or len(data) < start + _HEADER.size:
+    if _octets(data) != len(data):
         return None
     view = memoryview(data)
-    if zlib.crc32(view[start:]) != int.from_bytes(data[len(_MAGIC) : start], sys.byteorder):
+    if zlib.crc32(view[_START:]) != int.from_bytes(data[len(_MAGIC) : _START], sys.byteorder):
         return None
-    count, portions, kinds, name_octets, kind_octets, whole, *state = _HEADER.unpack_from(data, start)
-    position = start + _HEADER.size
-    if len(data) != position + 4 * portions + 36 * count + name_octets + kind_octets:
-        return None
+    count, portions, kinds, _, _, whole, *state = _HEADER.unpack_from(data, _START)
+    position = _START + _HEADER.size
 
     def numbers(code: str, many: int) -> array[int]:
         nonlocal position
@@ -170,21 +198,41 @@ def _parsed(data: bytes) -> Index | None:
         octets=numbers("q", count),
         sizes=numbers("q", count),
         modified=numbers("q", count),
-        inodes=numbers("q", count),
+        inodes=numbers("Q", count),
     )
     for length in lengths:
-        columns.bases += data[position : position + length].split(b"\0")
+        _add_names(columns.bases, data, position, position + length, most=count)
         position += length
-    columns.table = data[position:].split(b"\0") if count else []
-    if len(columns.bases) != count or len(columns.table) != kinds or max(columns.kinds, default=-1) >= kinds:
+    if count:
+        _add_names(columns.table, data, position, len(data), most=kinds)
+    if len(columns.bases) != count or len(columns.table) != kinds or not _are_below(kinds, columns.kinds):
         return None
     return Index(columns, (state[0], state[1], state[2], state[3], state[4], state[5]) if whole else UNKNOWN)
+
+
+def _add_names(names: list[bytes], data: bytes, start: int, stop: int, *, most: int) -> None:
+    """Split them off in blocks: while Python splits, no other thread runs. Raises ValueError if there are too many."""
+    while True:
+        end = stop if stop - start <= _BLOCK_OCTETS else data.rindex(b"\0", start, start + _BLOCK_OCTETS)
+        names += data[start:end].split(b"\0")
+        if len(names) > most:
+            raise ValueError("more names than there should be")
+        if end == stop:
+            return
+        start = end + 1
+
+
+def _are_below(bound: int, values: array[int]) -> bool:
+    return all(max(values[at : at + PORTION]) < bound for at in range(0, len(values), PORTION))
 
 
 def save(maildir: bytes, index: Index) -> None:
     """Keep it. That it cannot be written, for whatever reason, only means that there is none."""
     final = maildir + b"/" + INDEX_NAME
     unfinished = final + b".tmp"
+    pieces = _pieces(index)
+    if sum(map(len, pieces)) > _MOST_OCTETS:
+        return
     with contextlib.suppress(OSError):
         # Left by a process that died: we hold the lock. Never opened: it may be a link to something else.
         with contextlib.suppress(FileNotFoundError):
@@ -193,7 +241,7 @@ def save(maildir: bytes, index: Index) -> None:
             fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             try:
                 own(fd, os.stat(maildir))
-                for piece in _pieces(index):
+                for piece in pieces:
                     _write(fd, piece)
             finally:
                 os.close(fd)

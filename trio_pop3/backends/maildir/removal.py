@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from .disposal import Disposal, Unlink
+from .index import forget
 from .scan import MOST_LOOKS, MaildirMessage, Whereabouts
 
 logger = logging.getLogger("trio_pop3.maildir")
@@ -19,8 +20,9 @@ _REMOVED_AT_ONCE: Final = 500
 class Removal:
     """Removes messages step by step: `while not removal.step(): ...`, then see what is `left`.
 
-    What is gone already is a success, so that all of it can be repeated. No file is ever removed but the one that was
-    shown: it has the base name and the inode of the message.
+    What is gone already is a success, so that all of it can be repeated; but not where new/ and cur/ are not those of
+    the login. No file is ever removed but the one that was shown: it has the base name and the inode of the message,
+    and nobody has written to it since.
     """
 
     __slots__ = ("_disposal", "_files", "_hopeless", "_looks", "_marked", "_queue", "_removed", "left")
@@ -43,8 +45,9 @@ class Removal:
     def step(self) -> bool:
         """Go on for a while; True if that was the end of it, and what is gone stays gone after a power cut.
 
-        Raises OSError if the directories cannot be read or synced: then nobody knows what remains.
+        Raises OSError if the directories cannot be read or synced, or are others: then nobody knows what remains.
         """
+        self._files.check_directories()
         batch, self._queue = self._queue[:_REMOVED_AT_ONCE], self._queue[_REMOVED_AT_ONCE:]
         for message in batch:
             self._remove(message)
@@ -52,6 +55,7 @@ class Removal:
             return False
         # Only a look can tell what was renamed under our hands, or is there twice: some agents link and then unlink.
         there = self._files.look()
+        self._files.check_directories()
         left = [message for message in self._marked if message.base in there and self._remains(message)]
         self.left = left
         self._looks += 1
@@ -66,9 +70,14 @@ class Removal:
         for path in self._files.places(message.base):
             full = self._files.full(path)
             try:
-                if inode_of(full) == message.inode and not self._disposal.is_done(path):
-                    self._disposal.dispose(self._files.maildir, path)
-                    self._removed.add(message.inode)
+                status = os.lstat(full)
+                if status.st_ino != message.inode or self._disposal.is_done(path):
+                    continue
+                if not message.is_as_it_was(status):
+                    self._stays(message, "has been written to since login")
+                    continue
+                self._disposal.dispose(self._files.maildir, path)
+                self._removed.add(message.inode)
             except FileNotFoundError:
                 pass  # renamed or gone
             except OSError as failure:
@@ -85,9 +94,17 @@ class Removal:
         if done or message.inode in self._removed:
             return False  # what has the name now is another message
         if message not in self._hopeless:
-            logger.error("%a is not the file that was shown, so it stays", os.fsdecode(message.base))
-            self._hopeless.add(message)
+            self._stays(message, "is not the file that was shown")
         return True
+
+    def _stays(self, message: MaildirMessage, why: str) -> None:
+        """Leave it alone. What the index says of it may be the reason, and must not be it again at the next login."""
+        logger.error("%a %s, so it stays", os.fsdecode(message.base), why)
+        self._hopeless.add(message)
+        try:
+            forget(self._files.maildir)
+        except OSError as failure:
+            logger.error("cannot delete the index of %a: %s", os.fsdecode(self._files.maildir), failure.strerror)
 
 
 def inode_of(path: bytes) -> int | None:

@@ -14,7 +14,7 @@ from typing import Final
 
 from ...backend import MessageInfo
 from ...sansio import OctetCounter, octets_of
-from .index import PORTION, UNKNOWN, Columns, State, forget, state_of
+from .index import PORTION, UNKNOWN, Columns, State, forget, modified_ns, state_of
 from .names import base_name
 
 READ_OCTETS: Final = 256 * 1024
@@ -48,7 +48,7 @@ class MaildirMessage(MessageInfo):
 
     def is_as_it_was(self, status: os.stat_result) -> bool:
         """Whether its file has not been written to since it was measured, as far as its status tells."""
-        return self.size < 0 or (status.st_size, status.st_mtime_ns) == (self.size, self.modified)
+        return self.size < 0 or (status.st_size, modified_ns(status)) == (self.size, self.modified)
 
     def is_unchanged(self, status: os.stat_result) -> bool:
         """Whether a file is this message, as it was."""
@@ -70,7 +70,7 @@ class Whereabouts:
         locked: held during each look, against agents that respect some lock.
     """
 
-    __slots__ = ("_further", "_known", "_paths", "listed", "locked", "maildir", "state")
+    __slots__ = ("_directories", "_further", "_known", "_paths", "listed", "locked", "maildir", "state")
 
     def __init__(
         self, maildir: bytes, locked: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
@@ -80,9 +80,20 @@ class Whereabouts:
         # Every path of the last look, and the state of the directories for which these are all; else UNKNOWN.
         self.listed: list[bytes] = []
         self.state: State = UNKNOWN
+        self._directories: tuple[int, ...] = ()
         self._known: Columns | None = None
         self._paths: dict[bytes, bytes] | None = None
         self._further: dict[bytes, list[bytes]] = {}
+
+    def begin(self) -> None:
+        """Note which directories new/ and cur/ are. Raises OSError."""
+        self._directories = _directories(self.maildir)
+
+    def check_directories(self) -> None:
+        """Raises OSError if they are others than at `begin`: renamed, or not mounted any more. What is missing in
+        those proves nothing."""
+        if self._directories and _directories(self.maildir) != self._directories:
+            raise OSError(errno.ESTALE, "new/ or cur/ is another directory than at login", self.maildir)
 
     def look(self) -> dict[bytes, bytes]:
         """Look at the directories; returns `paths`. Raises OSError if new/ or cur/ cannot be read."""
@@ -253,6 +264,12 @@ class Whereabouts:
         except BaseException:
             os.close(fd)
             raise
+
+
+def _directories(maildir: bytes) -> tuple[int, ...]:
+    """Device and inode of new/ and of cur/. Raises OSError."""
+    new, cur = os.stat(maildir + b"/new"), os.stat(maildir + b"/cur")
+    return new.st_dev, new.st_ino, cur.st_dev, cur.st_ino
 
 
 def _settled(state: State, now: int) -> bool:

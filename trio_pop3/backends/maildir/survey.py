@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final, TypeAlias, TypeVar
 
 from ...backend import MessageColumns
-from .index import PORTION, UNKNOWN, Columns, Index, State, load, save, state_of
+from .index import PORTION, UNKNOWN, Columns, Index, State, load, modified_ns, save, state_of
 from .names import NO_TIME, TIME_OCTETS, arrival, base_name, sort_key
 from .scan import MOST_LOOKS, MOST_TRIES, NO_MAIL, SETTLED_NS, MaildirMessage, Whereabouts, measure
 from .uids import UidMap, read_map
@@ -73,6 +73,7 @@ def snapshot(files: Whereabouts) -> Messages:
     it is believed where the names are the same, and as many files as that, others each time, are looked at; and each
     when it is opened.
     """
+    files.begin()
     uids = read_map(files.maildir)
     kept = load(files.maildir)
     # Of what cannot be written to, what was kept cannot be deleted when it turns out to be untrue.
@@ -239,7 +240,7 @@ class _Survey:
                 continue
             kind = place[: len(_PART)] + place[len(_PART) + len(base) :]
             code = self._kinds.setdefault(kind, len(self._kinds))
-            modified = status.st_mtime_ns
+            modified = modified_ns(status)
             if in_order and not several:
                 self._fresh.append(base, code, octets, status.st_size, modified, status.st_ino)
                 return True
