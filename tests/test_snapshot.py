@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -189,11 +190,55 @@ def test_columns_are_taken_without_making_a_message() -> None:
     mail.delete(7)
     assert mail.deleted == [be.MessageInfo("uid6", 8)]
     assert columns.made == 1
+    assert mail.deleted != [be.MessageInfo("uid6", 9)]
     assert [message.uid for message in columns[1:4]] == ["uid1", "uid2", "uid3"]
     assert columns[-1] == be.MessageInfo("uid2499", 2501)
     assert [*columns][3] == columns[3]
     with pytest.raises(IndexError):
         columns[2500]
+
+
+def test_what_is_marked_is_a_sequence_that_makes_its_messages_when_asked() -> None:
+    """P4: it is handed over as it was, whatever is marked later."""
+    columns = Columns([f"uid{n}" for n in range(2500)], array("q", range(2, 2502)))
+    mail = run(Snapshot.take(columns, no_checkpoint))
+    for number in range(2500, 0, -1):
+        mail.delete(number)
+    deleted = mail.deleted
+    some = deleted[1:2000:3]
+    mail.reset()
+    assert (len(deleted), len(some), bool(mail.deleted), columns.made) == (2500, 667, False, 0)
+    assert "2500" in repr(deleted)
+    assert columns.made == 0
+    assert (deleted[0], deleted[-1], some[1]) == (columns[0], columns[2499], columns[4])
+    assert [message.uid for message in deleted] == columns.uids
+    assert deleted == [*columns]
+    assert deleted != 7
+    with pytest.raises(IndexError):
+        deleted[2500]
+
+
+class CountingStore(Store):
+    """Notes how many messages there were when the commit began."""
+
+    made = -1
+
+    async def commit(self, deleted: Sequence[be.MessageInfo]) -> None:
+        assert isinstance(self.mail, Columns)
+        self.made = self.mail.made
+        await super().commit(deleted)
+
+
+def test_quit_makes_no_message_of_those_that_are_marked() -> None:
+    """P4: sixty thousand of them held up every other session for 120 ms."""
+    store = CountingStore(Columns([f"uid{n}" for n in range(100)], [3] * 100))
+    session = Dialogue(store)
+    session.login()
+    for number in range(1, 101):
+        session.ask(f"DELE {number}")
+    assert session.ask("QUIT").startswith(b"+OK")
+    assert store.made == 0
+    assert f"commit {[f'uid{n}' for n in range(100)]}" in store.calls
 
 
 @pytest.mark.parametrize(

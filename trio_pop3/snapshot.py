@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, overload
 
 from .backend import MessageColumns, MessageInfo
 from .replies import DELETED_MESSAGE, NO_SUCH_MESSAGE
@@ -75,9 +75,9 @@ class Snapshot:
         return len(self.messages) - len(self._deleted), self._octets - self._deleted_octets
 
     @property
-    def deleted(self) -> list[MessageInfo]:
-        """The marked messages, in order."""
-        return [self.messages[number - 1] for number in sorted(self._deleted)]
+    def deleted(self) -> Marked:
+        """The messages that are marked now, in order. None of them is made for it."""
+        return Marked(self.messages, sorted(self._deleted))
 
     def missing(self, number: int) -> Err | None:
         """The reply to a command that names a message which is not there, or not there any more."""
@@ -108,6 +108,38 @@ class Snapshot:
         for start in range(0, len(values), _LINES_AT_ONCE):
             numbered = enumerate(values[start : start + _LINES_AT_ONCE], start + 1)
             yield "".join(f"{n} {value}\r\n" for n, value in numbered if n not in deleted).encode("ascii")
+
+
+class Marked(Sequence[MessageInfo]):
+    """Some messages of a snapshot, each made when it is asked for: all at once would hold up every other session.
+
+    Equal to any sequence of the same messages, as a list is to a list.
+    """
+
+    __slots__ = ("_messages", "_numbers")
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, messages: Sequence[MessageInfo], numbers: Sequence[int]) -> None:
+        self._messages: Final = messages
+        self._numbers: Final = numbers  # from 1
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, at: int, /) -> MessageInfo: ...
+    @overload
+    def __getitem__(self, at: slice, /) -> Marked: ...
+    def __getitem__(self, at: int | slice, /) -> MessageInfo | Marked:
+        if isinstance(at, slice):
+            return Marked(self._messages, self._numbers[at])
+        return self._messages[self._numbers[at] - 1]
+
+    def __eq__(self, other: object) -> bool:
+        return [*self] == [*other] if isinstance(other, Sequence) else NotImplemented
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} marked messages>"
 
 
 def _all_good(uids: list[str], sizes: list[int]) -> bool:

@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,27 @@ def test_a_login_is_one_go_to_a_thread_and_so_is_a_message(box: Box) -> None:
     assert len(gone) == 2
     dialogue.send(b"DELE 1\r\nDELE 2\r\nQUIT\r\n")
     assert len(gone) == 3
+
+
+async def test_what_a_commit_makes_of_its_messages_it_makes_once_and_in_a_thread(box: Box) -> None:
+    """P4: it may be a sequence that makes them when they are looked at."""
+    maildrop = await MaildirStore(f"{box.root}/{{user}}").open("alice", CLIENT)
+    made: list[int] = []
+
+    class Lazy(Sequence[Any]):
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, at: Any) -> Any:
+            found = maildrop.messages[:2][at]
+            made.append(threading.get_ident())
+            return found
+
+    await maildrop.commit(Lazy())
+    await maildrop.release()
+    assert len(made) == 2
+    assert threading.get_ident() not in made
+    assert box.names() == [NAMES[2].encode()]
 
 
 # --- unique-ids and order -----------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import copy
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, Final, TypedDict, Unpack, cast
@@ -258,8 +258,7 @@ class MaildirMaildrop:
         """
         if not deleted and self._keeper.idle:
             return
-        # Not looked through here, on the event loop: there may be a hundred thousand.
-        steps = self._keeper.commit(cast("Sequence[MaildirMessage]", deleted), self.messages)
+        steps = self._removing(cast("Sequence[MaildirMessage]", deleted))
         try:
             while await self._run_sync(next, steps, _END) is not _END:
                 pass
@@ -268,6 +267,10 @@ class MaildirMaildrop:
             raise CommitIncomplete(len(deleted)) from None
         if self._keeper.left:
             raise CommitIncomplete(len(self._keeper.left))
+
+    def _removing(self, deleted: Sequence[MaildirMessage]) -> Iterator[None]:
+        # In the thread, and once: there may be a hundred thousand, which are made when they are looked at.
+        yield from self._keeper.commit([*deleted], self.messages)
 
     def retrieved(self, message: MessageInfo) -> None:
         """Note it, for the policy."""
