@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import weakref
 from array import array
 from collections.abc import Sequence
 
@@ -258,3 +260,24 @@ def test_a_session_on_columns() -> None:
     assert dialogue.login().startswith(b"+OK maildrop has 2")
     assert dialogue.ask("UIDL") == b"+OK 2 messages follow\r\n1 one\r\n2 two\r\n.\r\n"
     assert dialogue.ask("LIST 2") == b"+OK 2 4\r\n"
+
+
+@pytest.mark.parametrize("end", [b"QUIT\r\n", b"NOOP\r\n"], ids=["quit", "cut off"])
+def test_a_session_that_is_over_holds_no_snapshot(end: bytes) -> None:
+    """P4: a hundred thousand messages go at once, and not when the garbage collector comes."""
+    octets = array("q", [3, 3])
+    there = weakref.ref(octets)
+    store = Store(Columns(["one", "two"], octets))
+    del octets
+    dialogue = Dialogue(store)
+    dialogue.login()
+    dialogue.send(b"RETR 1\r\nLIST\r\nTOP 2 0\r\nUIDL 1\r\nDELE 1\r\n")
+    gc.disable()
+    try:
+        store.mail = ()
+        assert there() is not None
+        dialogue.send(end)
+        dialogue.close("cut off")
+        assert there() is None
+    finally:
+        gc.enable()

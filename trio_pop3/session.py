@@ -215,6 +215,9 @@ class Session:
 
     async def _release(self) -> None:
         maildrop, self._maildrop = self._maildrop, None
+        # What is read with it knows this session. Unless that circle is opened here, a snapshot of a hundred thousand
+        # messages stays until the garbage collector comes, and others pile up on it.
+        self._mail, self._retrieval = _NO_MAIL, None
         if maildrop is not None:
             await self._give_back("release", maildrop.release)
 

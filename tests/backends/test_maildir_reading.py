@@ -206,7 +206,7 @@ def test_what_is_read_ahead_is_bounded_and_given_back(tmp_path: Path) -> None:
     run(maildrop.retrieve(maildrop.messages[0]))
     run(maildrop.retrieve(maildrop.messages[1]))
     run(maildrop.release())
-    assert not reader_of(maildrop)._ahead
+    assert not hasattr(maildrop, "_reader")
 
 
 def test_a_large_message_is_not_held_beside_others(tmp_path: Path) -> None:

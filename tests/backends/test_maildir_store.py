@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from trio_pop3.backend import (
     AuthenticationFailed,
     CommitIncomplete,
     MaildropInUse,
+    MessageColumns,
     MessageUnavailable,
     PasswordCredentials,
     PermanentFailure,
@@ -371,10 +374,26 @@ def test_made_outside_of_trio(box: Box) -> None:
 
     async def main() -> int:
         maildrop = await maildirs.open("alice", CLIENT)
+        count = len(maildrop.messages)
         await maildrop.release()
-        return len(maildrop.messages)
+        return count
 
     assert trio.run(main) == 3
+
+
+def test_what_is_released_holds_no_mail(box: Box) -> None:
+    """Whatever still holds it: a hundred thousand messages are 20 MB."""
+    maildrop = run(MaildirStore(f"{box.root}/{{user}}", run_sync=inline).open("alice", CLIENT))
+    run(maildrop.retrieve(maildrop.messages[0]))
+    assert isinstance(maildrop.messages, MessageColumns)
+    octets = weakref.ref(maildrop.messages.octets)
+    gc.disable()
+    try:
+        run(maildrop.release())
+        assert octets() is None
+    finally:
+        gc.enable()
+    assert len(maildrop.messages) == 0
 
 
 # --- what cannot be opened ----------------------------------------------------------------------------------------

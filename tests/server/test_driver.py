@@ -2,26 +2,70 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 
 import pytest
 import trio
 import trio.testing
 
+from trio_pop3.backend import ClientInfo
+from trio_pop3.backends.memory import MemoryBackend, MemoryMaildrop
+from trio_pop3.login import OpenGate
 from trio_pop3.sansio import Profile
-from trio_pop3.server.options import Options, make_options
+from trio_pop3.server.driver import Driver
+from trio_pop3.server.options import DEFAULTS, Options, make_options
 
 from .driven import MIB, TOO_SLOW, reason, summaries
 from .helpers import (
+    LOCAL,
     LOGIN,
+    PASSWORD,
+    USER,
     BusyBackend,
     OneMessage,
     Pieces,
+    Script,
     contents,
     driving,
     hang_in,
     mail_for_fred,
 )
+
+
+class Noted(MemoryBackend):
+    """Knows whether its maildrop is still there."""
+
+    there: weakref.ref[MemoryMaildrop]
+
+    async def open(self, user: str, client: ClientInfo) -> MemoryMaildrop:
+        maildrop = await super().open(user, client)
+        self.there = weakref.ref(maildrop)
+        return maildrop
+
+
+@pytest.mark.parametrize("end", [b"QUIT\r\n", b"RETR 1\r\n", b"XYZZY\r\n" * 20], ids=["quit", "cut off", "bad"])
+async def test_a_connection_that_is_over_leaves_nothing_for_the_garbage_collector(end: bytes) -> None:
+    """P4: or one dead session after the other stays, with all its messages, until it stops everybody to collect them.
+
+    Not even the driver, which has buffers.
+    """
+    backend = Noted()
+    backend.add_user(USER, PASSWORD)
+    backend.deliver(USER, b"one\n")
+    gc.disable()
+    try:
+        script = Script(LOGIN, b"LIST\r\nTOP 1 0\r\nRETR 1\r\n", end)
+        driver = Driver(script, backend, LOCAL, DEFAULTS, gate=OpenGate())
+        running = weakref.ref(driver)
+        await driver.run()
+        assert backend.there() is None
+        del driver
+        assert running() is None
+    finally:
+        gc.enable()
+
 
 # --- deadlines -------------------------------------------------------------------------------------------------------
 

@@ -134,7 +134,7 @@ class Driver:
             timestamp=timestamp,
             xclient=proxy_place is not None,
             checkpoint=trio.lowlevel.checkpoint,
-            shielded=self._shielded,
+            shielded=partial(_shielded, options.commit_timeout),  # no method: session and driver would make a circle
             aside=partial(trio.to_thread.run_sync, limiter=_ASIDE),
         )
         self._timeouts = {
@@ -356,10 +356,6 @@ class Driver:
                 await self._flush()
             self._phase = Phase.WORK
 
-    async def _shielded(self, work: Callable[[], Awaitable[None]]) -> None:
-        with trio.fail_after(self._options.commit_timeout, shield=True):
-            await work()
-
     def _work_waits(self) -> None:
         """The backend does not answer at once: from now on it has so long."""
         self._enter(Phase.WORK)
@@ -392,6 +388,11 @@ class Driver:
             "reason": loggable(reason),
         }
         logger.info("session %s: %s", session.client.session, " ".join(f"{k}={v}" for k, v in fields.items()))
+
+
+async def _shielded(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    with trio.fail_after(seconds, shield=True):
+        await work()
 
 
 def fresh_timestamp(rules: Rules) -> str | None:

@@ -72,10 +72,6 @@ class Reader:
             content = whole_file(self._files.where(message), message.is_unchanged, message.octets)
         return await self._run_sync(self._begin, message) if content is None else content
 
-    def forget(self) -> None:
-        """Give back the memory of what nobody asked for."""
-        self._ahead.clear()
-
     def _begin(self, message: MaildirMessage) -> bytes | Pieces:
         start = time.monotonic()
         try:

@@ -277,8 +277,9 @@ class MaildirMaildrop:
         self._keeper.retrieved[message.uid] = None
 
     async def release(self) -> None:
-        """Give the lock back, and what was read ahead."""
-        self._reader.forget()
+        """Give the lock back, and all that is known of the messages, which is much: nobody may need it any more."""
+        self.messages = ()
+        del self._keeper, self._files, self._reader
         self._lock.release()
 
 
