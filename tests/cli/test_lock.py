@@ -83,6 +83,33 @@ def test_what_the_holder_has_not_written(command: Command, tmp_path: Path, monke
     assert outcome.out == f"-  {os.getpid()}  -  -  -  {tmp_path}/box\n"
 
 
+@pytest.mark.parametrize(
+    ("note", "shown"),
+    [
+        ("1700000000 \x1b]0;owned\x07\x1b[31mX peer\x7f root", (r"\x1b]0;owned\x07\x1b[31mX", r"peer\x7f", "root")),
+        ("1700000000 s1 peer %1b[2J", ("s1", "peer", "%1b[2J")),
+        ("9" * 200 + " s1 peer alice", ("s1", "peer", "alice")),
+    ],
+)
+def test_what_its_owner_writes_into_a_lock_file_is_shown_and_not_obeyed(
+    command: Command, tmp_path: Path, note: str, shown: tuple[str, str, str]
+) -> None:
+    """H7: the Maildir is the user's, and the terminal an administrator's. So are the names of folders."""
+    box = tmp_path / "box" / ".\x1b[2J\u202efolder"
+    make_maildir(tmp_path / "box")
+    make_maildir(box)
+    lock = hold(box)
+    with (box / os.fsdecode(LOCK_NAME)).open("r+b") as file:
+        file.write(f"{os.getpid()} {note}".encode().ljust(255) + b"\n")
+    outcome = command("lock", "list", tmp_path / "box")
+    lock.release()
+    session, peer, user = shown
+    assert outcome.status == 0
+    assert outcome.out.removesuffix("\n").isprintable()
+    assert outcome.out.startswith(f"{user}  {os.getpid()}  {session}  {peer}  ")
+    assert outcome.out.endswith(f"  {tmp_path}/box/.\\x1b[2J\\u202efolder\n")
+
+
 def test_one_that_cannot_be_read_does_not_hide_the_others(command: Command, directory: Path) -> None:
     make_maildir(directory / "mail" / "aaron")
     os.symlink("/etc/passwd", os.fsencode(directory / "mail" / "aaron") + b"/" + LOCK_NAME)

@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             holder = locks.holder_of(lock_file)
         except OSError as failure:
-            complain(f"cannot read the lock of {os.fsdecode(place)}: {reason(failure)}")
+            complain(f"cannot read the lock of {_shown(os.fsdecode(place))}: {reason(failure)}")
             status = 1
             continue
         if holder is not None:
@@ -95,6 +95,17 @@ def _maildirs(pattern: str) -> Iterator[bytes]:
 
 
 def _line(place: bytes, holder: Holder) -> str:
-    since = "-" if holder.since is None else time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(holder.since))
-    words = (holder.user, holder.pid, holder.session, holder.peer, since, os.fsdecode(place))
-    return "  ".join("-" if word is None else str(word) for word in words)
+    words = (holder.user, holder.pid, holder.session, holder.peer, _local_time(holder.since), os.fsdecode(place))
+    return "  ".join("-" if word is None else _shown(str(word)) for word in words)
+
+
+def _local_time(since: int | None) -> str | None:
+    try:
+        return None if since is None else time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(since))
+    except (OverflowError, ValueError, OSError):
+        return None  # no time that we have written
+
+
+def _shown(text: str) -> str:
+    """Text for a terminal. A lock file and the names of folders are the user's to write, and this may be root's."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

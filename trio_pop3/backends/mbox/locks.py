@@ -198,7 +198,9 @@ def _our_note() -> bytes:
 def _is_stale(path: bytes, stale_seconds: float) -> bool:
     """Whether a lock file was left behind: by one of us that died on this machine, or by anybody and it is old.
 
-    What other programs write into theirs need not be a process of this machine, so that only age counts.
+    What other programs write into theirs need not be a process of this machine, so that only age counts. A process that
+    lives may have got the number of one of us that died, so age counts then too: the lock of the session keeps us out
+    while it is another one of us that lives.
     """
     try:
         modified = os.lstat(path).st_mtime
@@ -208,7 +210,10 @@ def _is_stale(path: bytes, stale_seconds: float) -> bool:
     pid, _, rest = note.partition(b" ")
     if rest == _our_note().partition(b" ")[2] and pid.isdigit():
         # In a container every one of us can have the same number.
-        return path not in _dotlocks if int(pid) == os.getpid() else not _alive(int(pid))
+        if int(pid) == os.getpid():
+            return path not in _dotlocks
+        if not _alive(int(pid)):
+            return True
     return time.time() - modified > stale_seconds
 
 
