@@ -277,8 +277,7 @@ class MaildirMaildrop:
         self._keeper.retrieved[message.uid] = None
 
     async def release(self) -> None:
-        """Give the lock back, and all that is known of the messages, which is much: nobody may need it any more."""
-        self.messages = ()
+        """Give the lock back, and all that is known of where the messages are, and what was read ahead of them."""
         del self._keeper, self._files, self._reader
         self._lock.release()
 
