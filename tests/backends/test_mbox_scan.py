@@ -128,6 +128,7 @@ def slowly(content: bytes) -> list[tuple[int, int, int]]:
     starts = [
         match
         for match in re.finditer(rb"(?m)^From (?:[^\r\n]* )?" + DATE + rb"[ \t]*\r?\n", content)
+        if len(match[0]) <= scan._LONGEST_FROM  # a line that goes on and on is none
         if match.start() == 0 or re.search(rb"\n\r?\n\Z", content[: match.start()])
         or not content[: match.start()].strip(b"\r\n")
     ]  # fmt: skip
