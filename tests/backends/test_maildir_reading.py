@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from trio_pop3.backend import MessageUnavailable
 from trio_pop3.backends.maildir import MaildirStore, reading, store
+from trio_pop3.sansio import OctetCounter
 
 from ..driving import CLIENT, run
+from ..sansio.test_body import canon
 from .maildir_helpers import Box, inline, open_files
 
 FEW = 9
@@ -142,6 +144,80 @@ def test_what_changed_before_it_was_read_ahead_is_refused(box: Box, change: Call
             assert run(maildrop.retrieve(maildrop.messages[number])) == content(number)
     assert open_files() == before
     run(maildrop.release())
+
+
+@pytest.mark.parametrize("size", [200, 300_000], ids=["small", "large"])
+@pytest.mark.parametrize("fewer", [False, True], ids=["more line ends", "fewer line ends"])
+@pytest.mark.parametrize("ahead", [False, True])
+def test_what_was_rewritten_so_that_nobody_can_see_it_is_measured_anew(
+    tmp_path: Path, size: int, fewer: bool, ahead: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2, P4, B6: as long as it was, and its time set back (`rsync --inplace -t`). No more than was announced is sent,
+    and what the index says of it is not believed again."""
+    texts = [b"x" * (size - 1) + b"\n", b"x\n" * (size // 2)]
+    if fewer:
+        texts.reverse()
+    box = Box(tmp_path)
+    for n in range(40):
+        box.put(name(n), b"mail\n")
+    box.put(name(40), texts[0])
+    for path in (box.path / "new").iterdir():
+        os.utime(path, (1_600_000_000, 1_600_000_000))
+    run(opened(box).release())
+    path = box.path / "new" / name(40)
+    rewrite_unseen(path, texts[1])
+    assert (box.path / ".trio-pop3.index").exists()
+    maildrop = opened(box)
+    message = maildrop.messages[40]
+    assert message.octets == len(canon(texts[0]))
+    before = open_files()
+    if ahead:
+        assert run(maildrop.retrieve(maildrop.messages[38])) == run(maildrop.retrieve(maildrop.messages[39]))
+    sent: list[bytes] = []
+
+    async def read() -> None:
+        content = await maildrop.retrieve(message)
+        assert not isinstance(content, bytes)
+        async for piece in content:
+            sent.append(piece)  # noqa: PERF401 - also what came before a failure
+
+    with pytest.raises(OSError if size > 256 * 1024 else MessageUnavailable):
+        run(read())
+    assert octets_so_far(b"".join(sent)) <= message.octets
+    assert open_files() == before
+    run(maildrop.release())
+    maildrop = opened(box)
+    assert maildrop.messages[40].octets == len(canon(texts[1]))
+    run(maildrop.release())
+
+
+def rewrite_unseen(path: Path, content: bytes) -> None:
+    status = path.stat()
+    with open(path, "r+b") as file:
+        file.write(content)
+    assert path.stat().st_size == status.st_size
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def octets_so_far(sent: bytes) -> int:
+    counter = OctetCounter()
+    counter.update(sent)
+    return counter.octets
+
+
+async def test_the_same_on_the_event_loop(tmp_path: Path) -> None:
+    """P2: what is in memory is measured too."""
+    box = Box(tmp_path)
+    box.put(name(0), b"x" * 9 + b"\n")
+    maildrop = await MaildirStore(f"{box.root}/{{user}}").open("alice", CLIENT)
+    path = box.path / "new" / name(0)
+    rewrite_unseen(path, b"x\n" * 5)
+    index = box.path / ".trio-pop3.index"
+    index.write_bytes(b"wrong")
+    with pytest.raises(MessageUnavailable):
+        await maildrop.retrieve(maildrop.messages[0])
+    assert not index.exists()
+    await maildrop.release()
 
 
 def test_what_is_gone_is_gone_each_time(box: Box) -> None:

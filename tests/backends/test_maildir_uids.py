@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from trio_pop3 import Backend, MaildirStore, MemoryBackend, combine
@@ -210,6 +210,7 @@ def test_a_large_one_is_read_in_blocks(tmp_path: Path, monkeypatch: pytest.Monke
     found = {f"17{n:08d}.M{n}P1.{'höst' if n % 97 == 0 else 'host'}".encode(): f"{n:08x}6b04940c" for n in range(3000)}
     lines = [*map_lines(found)]
     lines[1500:1500] = ["# a comment", "", "#"]
+    lines[-1] = "end"
     write_bytes = "\n".join(lines).encode() + b"\n"
     (tmp_path / os.fsdecode(MAP_NAME)).write_bytes(write_bytes)
     for size in (100, 4096, 65536):
@@ -236,6 +237,85 @@ def test_cut_anywhere_it_is_refused(data: st.DataObject) -> None:
         parse_map("map", text[:cut])
 
 
+@given(st.data())
+def test_changed_anywhere_it_is_refused(data: st.DataObject) -> None:
+    """P3: what the disk or a copy has spoilt gives nobody another unique-id, also where it looks like a line."""
+    found = {b"1.a": "old-1", b"2.b": "old-2", b"3.c": "end", b"end": "4"}
+    text = text_of(found).encode()
+    at = data.draw(st.integers(0, len(text) - 1))
+    length = data.draw(st.integers(0, 4))
+    instead = data.draw(st.text(st.sampled_from("\n #abcdeno012l.-:\\x"), max_size=4)).encode()
+    spoilt = text[:at] + instead + text[at + length :]
+    assume(spoilt != text)
+    # Nothing tells that from the work of a person.
+    assume(not spoilt.endswith(b"\nend\n"))
+    with pytest.raises(UidMapError, match="map"):
+        parse_map("map", spoilt)
+
+
+def test_the_example_in_the_documentation_is_one() -> None:
+    text = Path("docs/migration.md").read_text(encoding="utf-8")
+    [example] = [block for block in text.split("```\n") if block.startswith("trio-pop3 uidl 1\n")]
+    assert example.splitlines()[-1].startswith("end 2 ")
+    assert len(parse_map("docs/migration.md", example.encode())) == 2
+
+
+def test_edited_by_hand_it_says_just_end() -> None:
+    text = text_of({b"1.a": "old-1", b"2.b": "old-2"})
+    edited = text.replace("old-2", "old-3")
+    with pytest.raises(UidMapError, match="line 4: not as it was written: restore it; or if it was edited, and all is"):
+        parse_map("map", edited.encode())
+    lines = edited.splitlines()
+    assert parse_map("map", "\n".join([*lines[:-1], "end", ""]).encode()) == {b"1.a": "old-1", b"2.b": "old-3"}
+
+
+def test_lines_and_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """H11: no more is read than it takes to see that it is too much."""
+    path = tmp_path / os.fsdecode(MAP_NAME)
+    path.write_bytes(b"trio-pop3 uidl 1\nold-1 1.a\n" + b"#" * 50_000_000)
+    octets: list[int] = []
+    real = os.read
+
+    def read(fd: int, most: int) -> bytes:
+        data = real(fd, most)
+        octets.append(len(data))
+        return data
+
+    monkeypatch.setattr(os, "read", read)
+    with pytest.raises(UidMapError, match="line 3: a line has 65536 octets at most"):
+        read_map(os.fsencode(tmp_path))
+    assert sum(octets) < 1_000_000
+    octets.clear()
+    os.truncate(path, 64 * 1024 * 1024 + 1)
+    with pytest.raises(UidMapError, match="a map has 64 MiB at most"):
+        read_map(os.fsencode(tmp_path))
+    assert octets == []
+    path.write_text(text_of({b"%d" % n: f"u{n}" for n in range(30)}))
+    monkeypatch.setattr(module, "_MOST_LINES", 31)
+    with pytest.raises(UidMapError, match="line 32: a map has 31 lines at most"):
+        read_map(os.fsencode(tmp_path))
+    monkeypatch.setattr(module, "_MOST_OCTETS", 100)
+    with pytest.raises(UidMapError, match="MiB at most"):
+        write_map(os.fsencode(tmp_path), {b"%d" % n: f"u{n}" for n in range(30)})
+
+
+def test_a_line_that_is_there_twice_is_found_to_be_harmless_in_bulk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """H11: not looked for line by line at every login."""
+    lines = [*map_lines({f"{n}.a".encode(): f"u{n}" for n in range(5000)})][:-1]
+    whole = [f"{line}\n".encode() for line in (*lines, lines[7], "end")]
+    blocks = [b"".join(whole[at : at + 1000]) for at in range(0, len(whole), 1000)]
+    asked: list[int] = []
+    real = module._entry
+
+    def entry(path: bytes, number: int, line: bytes) -> tuple[bytes, str] | None:
+        asked.append(number)
+        return real(path, number, line)
+
+    monkeypatch.setattr(module, "_entry", entry)
+    assert len(module._understood(b"map", blocks).uids) == 5000
+    assert len(asked) <= 2 * 1100  # the first block has the first line in it; all others are plain but for the last
+
+
 BAD = {
     "": (1, "the first line must be"),
     "end\n": (1, "the first line must be `trio-pop3 uidl 1`"),
@@ -245,6 +325,9 @@ BAD = {
     "trio-pop3 uidl 1\na 1.a\n": (2, "the last line must be `end`"),
     "trio-pop3 uidl 1\nend": (2, "not a unique-id, one blank"),
     "trio-pop3 uidl 1\nend\na 1.a\n": (3, "nothing may follow"),
+    "trio-pop3 uidl 1\nend 0\n": (2, "the last line must be"),
+    "trio-pop3 uidl 1\nend 0 0123456\n": (2, "not a unique-id, one blank"),
+    "trio-pop3 uidl 1\nend 1 9ffbbb33\n": (2, "not as it was written"),
     "trio-pop3 uidl 1\nend\n\n": (3, "nothing may follow"),
     "trio-pop3 uidl 1\na\nend\n": (2, "not a unique-id, one blank and a base name"),
     "trio-pop3 uidl 1\na \nend\n": (2, "not a unique-id, one blank"),
@@ -293,7 +376,7 @@ def test_a_line_that_is_not_understood_is_a_failed_login(box: Box, text: str, ca
 def test_conflicts_far_apart_are_found(tmp_path: Path) -> None:
     """Where lines are understood in bulk."""
     found = {f"{n}.a".encode(): f"u{n}" for n in range(20_000)}
-    lines = [*map_lines(found)]
+    lines = [*[*map_lines(found)][:-1], "end"]
     path = tmp_path / os.fsdecode(MAP_NAME)
     for at, line, what in (
         (15_000, "u7 new", "line 15001: the unique-id of line 9, for another message"),

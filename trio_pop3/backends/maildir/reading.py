@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from ...backend import MessageColumns, MessageUnavailable
+from ...sansio import OctetCounter, octets_of
 from .cached import NOWAIT, can_be_asked, whole_file
 from .scan import READ_OCTETS, MaildirMessage, Whereabouts, open_message
 
@@ -70,6 +71,8 @@ class Reader:
             return content
         if self._at_once and message.octets <= _PIECE:
             content = whole_file(self._files.where(message), message.is_unchanged, message.octets)
+            if content is not None and octets_of(content) != message.octets:
+                content = None  # the thread says why not, and forgets what was wrong
         return await self._run_sync(self._begin, message) if content is None else content
 
     def _begin(self, message: MaildirMessage) -> bytes | Pieces:
@@ -95,8 +98,10 @@ class Reader:
                 raise OSError(errno.EFBIG, "longer than at login")
             if status.st_size > READ_OCTETS:
                 first = os.read(fd, min(_PIECE, READ_OCTETS))
-                return Pieces(fd, first, status.st_size, self._run_sync)
+                return Pieces(fd, first, status.st_size, self._run_sync, message.octets, self._files.not_as_announced)
             content = os.read(fd, status.st_size)
+            if octets_of(content) != message.octets:
+                raise self._files.not_as_announced()
         except BaseException:
             os.close(fd)
             raise
@@ -145,15 +150,27 @@ class Pieces:
     when it is forgotten.
 
     `octets`: where it ends, also if the file grows: nothing that comes behind has been announced, and whoever writes
-    faster than we read would keep us for ever.
+    faster than we read would keep us for ever. `announced`: octets as sent; `wrong` is called in a thread when it turns
+    out to be another number, and makes the error to raise then. Never more than that is handed out.
     """
 
-    def __init__(self, fd: int, first: bytes, octets: int, run_sync: RunSync) -> None:
+    def __init__(
+        self,
+        fd: int,
+        first: bytes,
+        octets: int,
+        run_sync: RunSync,
+        announced: int,
+        wrong: Callable[[], OSError],
+    ) -> None:
         self._fd: int | None = fd
         self._first: bytes | None = first
         self._position = len(first)
         self._octets = octets
         self._run_sync = run_sync
+        self._announced = announced
+        self._wrong = wrong
+        self._counter = OctetCounter()
         self._buffer = bytearray(_PIECE) if NOWAIT else None
 
     def __aiter__(self) -> Pieces:
@@ -171,6 +188,11 @@ class Pieces:
                 self._close()
                 raise
             self._position += len(piece)
+        if self._fd is not None:
+            self._counter.update(piece or b"")
+            if self._counter.octets > self._announced or (not piece and self._counter.finish() != self._announced):
+                self._close()
+                raise await self._run_sync(self._wrong)
         if not piece:
             self._close()
             raise StopAsyncIteration

@@ -243,6 +243,12 @@ class Whereabouts:
             places = self.places(message.base)
         raise OSError(errno.EBUSY, "renamed again and again", message.base)
 
+    def not_as_announced(self) -> OSError:
+        """The error for a message of another size than it was said to have: what is known of it is forgotten, so that
+        the next login measures it. Raises OSError if it cannot be forgotten."""
+        forget(self.maildir)
+        return OSError(errno.ESTALE, "changed since login")
+
     def _is_known(self, message: MaildirMessage) -> bool:
         """Whether it is where it was at login, as far as anybody has needed to know where all the others are."""
         return self._known is not None and bool(message.path)
@@ -258,8 +264,7 @@ class Whereabouts:
             return
         try:
             if _octets(fd, status.st_size) != message.octets:
-                forget(self.maildir)
-                raise OSError(errno.ESTALE, "changed since login", message.base)
+                raise self.not_as_announced()
             os.lseek(fd, 0, os.SEEK_SET)
         except BaseException:
             os.close(fd)

@@ -6,10 +6,12 @@ too:
     trio-pop3 uidl 1
     # what begins so is a comment
     000000016b04940c 1700000001.M1P1.host,S=35
-    end
+    end 1 ac978fe1
 
 A line is a unique-id, one blank, and a base name (what stands before the colon). An octet that is no visible ASCII, a
-backslash, and a `#` that begins a line are written `\xHH`. `end` shows that nothing was cut off.
+backslash, and a `#` that begins a line are written `\xHH`. `end` shows that nothing was cut off; behind it stand how
+many such lines there are, and the CRC-32 of all that is before it. Who edits the file leaves both out; nothing tells
+then whether something else has changed it as well.
 
 A file that cannot be understood is a failed login, never a guess: a wrong unique-id makes clients download everything
 again, or, worse, take a message that they have never seen for one that they have.
@@ -25,8 +27,11 @@ import itertools
 import os
 import re
 import stat
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from operator import eq
 from typing import Final
 
 from .deliver import sync_directory
@@ -38,6 +43,12 @@ MAP_NAME: Final = b".trio-pop3.uidl"
 _HEADER: Final = b"trio-pop3 uidl 1"
 _HEADER_OF_ANY_VERSION: Final = re.compile(rb"trio-pop3 uidl [0-9]+")
 _END: Final = b"end"
+# With a third word it is no line of a message, whatever its unique-id.
+_LAST: Final = re.compile(rb"end(?: ([0-9]{1,9}) ([0-9a-f]{8}))?")
+# What is longer is not read: it would cost more memory than all the rest of a login.
+_MOST_OCTETS: Final = 64 * 1024 * 1024
+_MOST_LINES: Final = 1_000_000
+_LONGEST_LINE: Final = 64 * 1024
 # So much is understood at a time: while an expression is matched, no other thread runs.
 _BLOCK_OCTETS: Final = 64 * 1024
 _FORGOTTEN_AT_ONCE: Final = 1000
@@ -47,6 +58,9 @@ _UID: Final = re.compile(rb"[\x21-\x7e]{1,70}")
 _BARE: Final = re.compile(rb"[\x00-\x20\x7f]")
 _ESCAPE: Final = re.compile(rb"\\x([0-9a-fA-F]{2})|\\")
 _TO_ESCAPE: Final = re.compile(rb"[^\x21-\x5b\x5d-\x7e]")
+
+
+_TOO_LARGE: Final = f"a map has {_MOST_OCTETS >> 20} MiB at most"
 
 
 class UidMapError(Exception):
@@ -114,9 +128,12 @@ def read_map(maildir: bytes) -> UidMap:
             raise UidMapError(path, None, "not a regular file") from None
         raise
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
             raise UidMapError(path, None, "not a regular file")
-        blocks = [*_blocks(fd)]
+        if status.st_size > _MOST_OCTETS:
+            raise UidMapError(path, None, _TOO_LARGE)
+        blocks = [*_blocks(path, fd)]
     except OSError as failure:
         failure.filename = path  # read does not say whose fault it was
         raise
@@ -125,13 +142,17 @@ def read_map(maildir: bytes) -> UidMap:
     return _understood(path, blocks)
 
 
-def _blocks(fd: int) -> Iterator[bytes]:
+def _blocks(path: bytes, fd: int) -> Iterator[bytes]:
     """A file in blocks of whole lines; a last line that has no end is a block of its own."""
     rest = b""
+    lines = 0
     while data := os.read(fd, _BLOCK_OCTETS):
         whole, newline, rest = (rest + data).rpartition(b"\n")
         if newline:
             yield whole + newline
+            lines += whole.count(b"\n") + 1
+        if len(rest) > _LONGEST_LINE:
+            raise UidMapError(path, lines + 1, f"a line has {_LONGEST_LINE} octets at most")
     if rest:
         yield rest
 
@@ -139,36 +160,57 @@ def _blocks(fd: int) -> Iterator[bytes]:
 def _understood(path: bytes, blocks: list[bytes]) -> UidMap:
     uids: dict[bytes, str] = {}
     taken: set[str] = set()
-    number = entries = 0
+    entries = 0
+    for _, names, here in _entries(path, blocks):
+        uids.update(zip(names, here, strict=True))
+        taken.update(here)
+        entries += len(names)
+    if not entries == len(uids) == len(taken):
+        _check_one_to_one(path, blocks, uids, taken)
+    return UidMap(uids, taken)
+
+
+def _entries(path: bytes, blocks: list[bytes]) -> Iterator[tuple[int, list[bytes], list[str]]]:
+    """The number of a line, and the base names and unique-ids of that one and of those behind it."""
+    number = entries = checksum = 0
     ended = False
     for block in blocks:
         if number and not ended and _PLAIN_LINES.fullmatch(block):
             fields = block.split()
-            here = b" ".join(fields[::2]).decode("ascii").split(" ")
-            uids.update(zip(fields[1::2], here, strict=True))
-            taken.update(here)
-            entries += len(fields) // 2
-            number += len(fields) // 2
-            continue
-        for line in block.removesuffix(b"\n").split(b"\n"):
-            number += 1
-            if number == 1:
-                _check_header(path, line)
-            elif ended:
-                raise UidMapError(path, number, "nothing may follow the line `end`")
-            elif line == _END and block.endswith(b"\n"):  # or it may be a unique-id whose line was cut
-                ended = True
-            elif (entry := _entry(path, number, line)) is not None:
-                uids[entry[0]] = entry[1]
-                taken.add(entry[1])
-                entries += 1
+            names = fields[1::2]
+            yield number + 1, names, b" ".join(fields[::2]).decode("ascii").split(" ")
+            number += len(names)
+            entries += len(names)
+            checksum = zlib.crc32(block, checksum)
+        else:
+            for line in block.removesuffix(b"\n").split(b"\n"):
+                number += 1
+                if number == 1:
+                    _check_header(path, line)
+                elif ended:
+                    raise UidMapError(path, number, "nothing may follow the line `end`")
+                elif block.endswith(b"\n") and (end := _LAST.fullmatch(line)):  # or its line was cut
+                    ended = True
+                    _check_end(path, number, end, entries, checksum)
+                elif (entry := _entry(path, number, line)) is not None:
+                    yield number, [entry[0]], [entry[1]]
+                    entries += 1
+                checksum = zlib.crc32(b"\n", zlib.crc32(line, checksum))
+        if number > _MOST_LINES:
+            raise UidMapError(path, number, f"a map has {_MOST_LINES} lines at most")
     if not number:
         _check_header(path, b"")
     if not ended:
         raise UidMapError(path, number, "the last line must be `end`: something is missing behind this one")
-    if not entries == len(uids) == len(taken):
-        _check_one_to_one(path, blocks)
-    return UidMap(uids, taken)
+
+
+def _check_end(path: bytes, number: int, end: re.Match[bytes], entries: int, checksum: int) -> None:
+    """A last line that says how many lines there are, and what their checksum is, must be right."""
+    if end[1] is not None and (int(end[1]), int(end[2], 16)) != (entries, checksum):
+        raise UidMapError(
+            path, number,
+            "not as it was written: restore it; or if it was edited, and all is right, make this line just `end`",
+        )  # fmt: skip
 
 
 def _check_header(path: bytes, line: bytes) -> None:
@@ -208,20 +250,21 @@ def _plain(text: bytes) -> bytes | None:
     return _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), text)
 
 
-def _check_one_to_one(path: bytes, blocks: list[bytes]) -> None:
+def _check_one_to_one(path: bytes, blocks: list[bytes], uids: Mapping[bytes, str], taken: set[str]) -> None:
     """Find the line that contradicts another; the same one twice does not."""
-    uids: dict[bytes, tuple[int, str]] = {}
-    names: dict[str, tuple[int, bytes]] = {}
-    for number, line in enumerate(b"".join(blocks).split(b"\n"), 1):
-        if number == 1 or line == _END or (entry := _entry(path, number, line)) is None:
-            continue
-        name, uid = entry
-        earlier, same = uids.setdefault(name, (number, uid))
-        if same != uid:
-            raise UidMapError(path, number, f"another unique-id for the message of line {earlier}")
-        earlier, owner = names.setdefault(uid, (number, name))
-        if owner != name:
-            raise UidMapError(path, number, f"the unique-id of line {earlier}, for another message")
+    entries = partial(_entries, path, blocks)
+    if len(uids) == len(taken) and all(all(map(eq, map(uids.get, names), here)) for _, names, here in entries()):
+        return
+    of_name: dict[bytes, str] = {}
+    of_uid: dict[str, bytes] = {}
+    for first, names, here in entries():
+        for number, name, uid in zip(itertools.count(first), names, here, strict=False):
+            if of_name.setdefault(name, uid) != uid:
+                earlier = next(n + there.index(name) for n, there, _ in entries() if name in there)
+                raise UidMapError(path, number, f"another unique-id for the message of line {earlier}")
+            if of_uid.setdefault(uid, name) != name:
+                earlier = next(n + there.index(uid) for n, _, there in entries() if uid in there)
+                raise UidMapError(path, number, f"the unique-id of line {earlier}, for another message")
 
 
 def escaped(name: bytes) -> str:
@@ -231,13 +274,18 @@ def escaped(name: bytes) -> str:
 
 def map_lines(uids: Mapping[bytes, str]) -> Iterator[str]:
     """The text of a map, line by line."""
-    yield _HEADER.decode()
+    line = _HEADER.decode()
+    yield line
+    checksum = zlib.crc32(f"{line}\n".encode())
     for name, uid in uids.items():
         written = uid.replace("\\", r"\x5c")
         if written.startswith("#"):
             written = r"\x23" + written[1:]
-        yield f"{written} {escaped(name)}"
-    yield _END.decode()
+        line = f"{written} {escaped(name)}"
+        yield line
+        # What is no ASCII is refused by whoever reads it.
+        checksum = zlib.crc32(f"{line}\n".encode("ascii", "replace"), checksum)
+    yield f"{_END.decode()} {len(uids)} {checksum:08x}"
 
 
 def parse_map(path: str, text: bytes) -> dict[bytes, str]:
@@ -252,6 +300,8 @@ def write_map(maildir: bytes, uids: Mapping[bytes, str]) -> None:
     """
     text = "".join(f"{line}\n" for line in map_lines(uids)).encode("ascii", "replace")
     path = b"%s/%s" % (maildir, MAP_NAME)
+    if len(text) > _MOST_OCTETS:
+        raise UidMapError(path, None, _TOO_LARGE)
     if _understood(path, [text])._uids != uids:
         raise UidMapError(path, None, "these unique-ids cannot be written down so that they are read again")
     unfinished = path + b".unfinished"
