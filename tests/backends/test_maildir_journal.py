@@ -203,3 +203,12 @@ def test_another_process_that_is_writing_is_waited_for(path: Path, monkeypatch: 
     assert sum(pauses[3:]) == pytest.approx(5)
     os.close(fd)
     assert path.read_bytes().count(b"\n") == 2
+
+
+def test_nothing_is_glued_to_half_a_line(path: Path) -> None:
+    """P1: what a power cut has left of a line stays by itself."""
+    path.write_bytes(b"2026-11-25T09:00:00Z unlink us")
+    Journal(path).record("unlink", WHO, [MessageInfo("1.a", 2)])
+    half, whole, end = path.read_bytes().split(b"\n")
+    assert (half, end) == (b"2026-11-25T09:00:00Z unlink us", b"")
+    assert whole.endswith(b" uid=1.a octets=2")

@@ -130,3 +130,12 @@ def test_a_file_that_cannot_be_written_costs_no_mail(box: Path, error: int, monk
     monkeypatch.setattr(os, "open", fail)
     deliver(box, b"x" * 10, Quota(100))
     assert counted(str(box)) == (10, 1)
+
+
+def test_a_fifo_keeps_nobody(box: Path) -> None:
+    """P4: whoever owns the Maildir could keep every thread that delivers."""
+    quota = Quota()
+    os.mkfifo(box / "maildirsize")
+    quota.add(str(box), 10)
+    with pytest.raises(PermissionError, match="not a regular file"):
+        quota.check(str(box), 10)

@@ -14,6 +14,7 @@ import pytest
 
 from trio_pop3.backend import Combined
 from trio_pop3.backends.maildir import MaildirStore, removal, retention
+from trio_pop3.backends.maildir.files import UidTimes
 from trio_pop3.backends.maildir.origin import trashed
 from trio_pop3.backends.maildir.retention import Retention
 from trio_pop3.backends.views import Union
@@ -646,3 +647,16 @@ def test_a_function_that_gives_no_days(box: Box) -> None:
     policy = Retention(expire=lambda user: -5)
     with pytest.raises(ValueError, match="expire must be"):
         run(policy.expiry(None))
+
+
+@pytest.mark.parametrize("deletion", ["unlink", "hide"])
+def test_what_is_known_of_one_is_not_done_to_another_with_its_name(box: Box, deletion: str) -> None:
+    """P1: a file that came under the same base name takes the unique-id, and with it not what was due to the other."""
+    marks = ["DELE 1"] if deletion == "hide" else []
+    assert session(box, "RETR 1", *marks, deletion=deletion, expire=1).startswith(b"+OK")
+    times = UidTimes(box.octets_path, retention.RETRIEVED)
+    times.write({A: int(time.time()) - 3 * DAY})
+    box.put(f"{A}:2,", b"never seen", "cur")
+    os.utime(box.path / "cur" / f"{A}:2,", (1, 1))  # the older one has the name for its unique-id
+    assert A in shown(box, deletion=deletion, expire=1)
+    assert (box.path / "cur" / f"{A}:2,").read_bytes() == b"never seen"

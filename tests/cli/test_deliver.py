@@ -324,3 +324,16 @@ def test_cleaning_up_is_not_interrupted() -> None:
     assert caught.value.status == os.EX_TEMPFAIL
     assert cleaned == ["all"]
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+
+
+def test_no_link_of_the_owners_is_followed(command: Command, directory: Path, tmp_path: Path) -> None:
+    """Root would put a file of theirs wherever they like."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    new = directory / "mail" / "alice" / "new"
+    new.rmdir()
+    new.symlink_to(elsewhere)
+    os.chown(new, 4711, 4711, follow_symlinks=False)
+    outcome = command("deliver", directory, "alice", stdin=b"Subject: x\n\n")
+    assert outcome.status == os.EX_TEMPFAIL
+    assert list(elsewhere.iterdir()) == []

@@ -292,3 +292,16 @@ def test_what_cannot_be_done(command: Command, directory: Path, words: list[str]
     outcome = command("undelete", *[str(directory) if word == "DIR" else word for word in words])
     assert (outcome.status, outcome.out) == (status, "")
     assert says in outcome.err
+
+
+def test_no_link_of_the_owners_is_followed(command: Command, directory: Path, box: Box, tmp_path: Path) -> None:
+    """Root would put a file of theirs wherever they like."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.rmtree(box.path / "new")
+    (box.path / "new").symlink_to(elsewhere)
+    os.chown(box.path / "new", 4711, 4711, follow_symlinks=False)
+    outcome = command("undelete", directory, "alice", "--all")
+    assert outcome.status == 1
+    assert outcome.err.startswith("trio-pop3: cannot undelete: ")
+    assert list(elsewhere.iterdir()) == []

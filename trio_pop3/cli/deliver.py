@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import IO, Any, Final
 
 from ..backends.maildir import MaildirTarget, deliver
+from ..backends.maildir.access import check_way
 from ..backends.maildir.delivery import delivery_failed
 from ..delivery import NoSuchUser, header, read_address
 from . import delivery
@@ -102,6 +103,8 @@ def _deliver(arguments: argparse.Namespace) -> None:
         quota = target.quota
         maildir = target.maildir_of(arguments.name if address is None else _user(target, address))
         stdin = None if sys.stdin is None else sys.stdin.buffer
+        # Where whoever owns it may have put links for us to follow.
+        check_way(os.fsencode(target.root), os.fsencode(maildir), (b"tmp", b"new"))
         deliver(maildir, itertools.chain([head] if head else (), message(stdin)), quota)
     except Failure:
         raise

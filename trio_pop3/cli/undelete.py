@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from ..backends.maildir import PathPattern
+from ..backends.maildir.access import check_way
 from ..backends.maildir.lock import MaildirLock
 from ..backends.maildir.origin import folders, trashed
 from ..backends.maildir.scan import Whereabouts
@@ -69,9 +70,10 @@ def _time(word: str) -> float:
 
 def run(arguments: argparse.Namespace) -> int:
     """Bring messages back. Under the lock: a session may be moving others there."""
-    maildir = os.fsencode(_maildir(arguments))
+    root, maildir = map(os.fsencode, _maildir(arguments))
     try:
         with contextlib.ExitStack() as held:
+            check_way(root, maildir, (b"cur", b"new"))  # where whoever owns it may have put links for us to follow
             _lock(held, maildir, arguments.name)
             folder = held.enter_context(trash(maildir, arguments.trash, make=False))
             wanted = _asked_for(_contents(folder, maildir), arguments)
@@ -97,19 +99,21 @@ def _path(maildir: bytes, folder: bytes | None) -> bytes:
     return maildir if folder is None else b"%s/%s" % (maildir, folder)
 
 
-def _maildir(arguments: argparse.Namespace) -> str:
+def _maildir(arguments: argparse.Namespace) -> tuple[str, str]:
+    """What the pattern has it in, and where it is."""
     try:
         check_folder(arguments.trash)
         if (arguments.directory is None) == (arguments.maildir is None):
             raise Failure("name a DIR, or --maildir, and a USER", 2)
         if arguments.directory is not None:
-            return maildir_of(arguments.directory, arguments.name)
-        path = PathPattern(arguments.maildir).path_for(arguments.name)
+            return arguments.directory, maildir_of(arguments.directory, arguments.name)
+        pattern = PathPattern(arguments.maildir)
+        path = pattern.path_for(arguments.name)
     except ValueError as failure:
         raise Failure(str(failure), 2) from None
     if path is None:
         raise Failure(f"{arguments.name!r} has no place in {arguments.maildir}")
-    return path
+    return pattern.root, path
 
 
 def _contents(folder: Trash, maildir: bytes) -> Sequence[Found]:

@@ -148,6 +148,11 @@ class MaildirTarget:
         """How much a Maildir may hold."""
         return self._quota
 
+    @property
+    def root(self) -> str:
+        """What the pattern has all Maildirs in."""
+        return self._pattern.root
+
     def begin(self, envelope: Envelope) -> MaildirDelivery:
         """A message comes. Nothing is touched yet."""
         sender = "" if envelope.sender is None else str(envelope.sender)

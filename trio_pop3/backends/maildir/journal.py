@@ -68,7 +68,7 @@ class Journal:
             self._record(word, who, messages)
 
     def _record(self, word: str, who: Who, messages: Iterable[MessageInfo]) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+        flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
         new = False
         try:
             fd = os.open(self._path, flags)
@@ -110,6 +110,9 @@ def _lock(fd: int) -> None:
 def _append(fd: int, lines: Iterator[bytes]) -> None:
     """All of them or none: a full disk leaves no half line, and no line of what is not going to be done."""
     before = os.fstat(fd).st_size
+    # A power cut may have left half a line, which nothing is to be glued to.
+    if before and os.pread(fd, 1, before - 1) != b"\n":
+        lines = itertools.chain((b"\n",), lines)
     try:
         while batch := b"".join(itertools.islice(lines, _LINES_AT_ONCE)):
             # A short write is no error yet: the next one says what is wrong, or writes the rest.

@@ -11,6 +11,7 @@ our own is never written there; what stands there stays, and where nothing stand
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -78,18 +79,15 @@ class Quota:
     def add(self, maildir: str, size: int) -> None:
         """A message came. Never fails: it is delivered already, and the file can be made anew at any time."""
         try:
-            fd = os.open(os.path.join(maildir, _FILE), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = _opened(maildir, os.O_WRONLY | os.O_APPEND)
+            try:
+                os.write(fd, b"%d 1\n" % size)
+            finally:
+                os.close(fd)
         except FileNotFoundError:
             return
         except OSError as failure:
             logger.warning("cannot write to maildirsize of %a: %s", maildir, failure.strerror)
-            return
-        try:
-            os.write(fd, b"%d 1\n" % size)
-        except OSError as failure:
-            logger.warning("cannot write to maildirsize of %a: %s", maildir, failure.strerror)
-        finally:
-            os.close(fd)
 
 
 def counted(maildir: str) -> Usage:
@@ -135,10 +133,20 @@ def _said(limit: bytes) -> str:
     return ", ".join(f"{amount} {unit}{'s' * (amount != 1)}" for amount, unit in amounts if amount)
 
 
+def _opened(maildir: str, flags: int) -> int:
+    """The file. Raises OSError; also for a FIFO, which would keep a thread for as long as its owner likes."""
+    path = os.path.join(maildir, _FILE)
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EPERM, "not a regular file", path)
+    return fd
+
+
 def _read(maildir: str) -> tuple[bytes, Usage | None] | None:
     """The definition, and the sum of the lines if it can be trusted; None if there is no such file, or it is noise."""
     try:
-        fd = os.open(os.path.join(maildir, _FILE), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = _opened(maildir, os.O_RDONLY)
     except FileNotFoundError:
         return None
     with open(fd, "rb") as file:

@@ -127,13 +127,21 @@ class Keeper:
             messages = [message for message in messages if not self._is_flagged(message)]
         elif deletion == "hide":
             hidden = UidTimes(maildir, HIDDEN).read()
-            self._hidden = {message.uid: hidden[message.uid] for message in messages if message.uid in hidden}
-            messages = [message for message in messages if message.uid not in hidden]
+            about = {message.uid for message in messages if message.uid in hidden and self._is_alone(message)}
+            self._hidden = {uid: hidden[uid] for uid in about}
+            messages = [message for message in messages if message.uid not in about]
         if self._days:
             times = self._retrieval_times()
             self._times = {message.uid: times[message.uid] for message in messages if message.uid in times}
             messages = self._without_expired(messages, int(time.time()) - self._days * _DAY)
         return messages
+
+    def _is_alone(self, message: MaildirMessage) -> bool:
+        """Whether what was written down under its unique-id can be about no other file.
+
+        Of two with one base name, which has the name for its unique-id is settled anew when one of them comes or goes.
+        """
+        return not self.files.shares(message.base)
 
     def _retrieval_times(self) -> dict[str, int]:
         try:
@@ -152,7 +160,8 @@ class Keeper:
         return message.inode in inodes
 
     def _without_expired(self, messages: Sequence[MaildirMessage], limit: int) -> Sequence[MaildirMessage]:
-        due = [message for message in messages if self._times.get(message.uid, limit + 1) <= limit][:_EXPIRED_AT_ONCE]
+        due = [message for message in messages if self._times.get(message.uid, limit + 1) <= limit]
+        due = [message for message in due[:_EXPIRED_AT_ONCE] if self._is_alone(message)]
         if not due:
             return messages
         for _ in self._remove(due, "expire"):

@@ -198,6 +198,10 @@ class Whereabouts:
             if further:
                 self._further[base] = further
 
+    def shares(self, base: bytes) -> bool:
+        """Whether the last look saw several files with this base name."""
+        return self._known is None and len(self.places(base)) > 1
+
     def full(self, path: bytes) -> bytes:
         """A path below the Maildir, made one to open."""
         return b"%s/%s" % (self.maildir, path)
