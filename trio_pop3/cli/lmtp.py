@@ -35,12 +35,15 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 async def listen(arguments: argparse.Namespace) -> list[Pop3Listener]:
     """All that was asked for, or none. Raises Failure."""
     listeners = await network.listen(arguments.lmtp)
+    refused: Failure | None = None
     try:
         if not arguments.lmtp_insecure_network:
             check_local(listeners)
     except ValueError as failure:
+        refused = Failure(f"{failure}; or allow it (--lmtp-insecure-network)", 2)
+    if refused is not None:
         await close_all(listeners)
-        raise Failure(f"{failure}; or allow it (--lmtp-insecure-network)", 2) from None
+        raise refused
     return listeners
 
 
