@@ -160,7 +160,7 @@ def _all_good(uids: list[str], sizes: list[int]) -> bool:
 
 def _find_fault(uids: list[str], sizes: list[int]) -> None:
     """Raises ValueError for the first message with which something is wrong."""
-    for uid, octets in zip(uids, sizes, strict=True):
+    for uid, octets in zip(uids, sizes, strict=True):  # pragma: no branch - there is one
         if type(uid) is not str or not _UID.fullmatch(uid):
             raise ValueError(f"a unique-id must be 1 to 70 characters in 0x21-0x7E: {uid!r:.200}")
         if type(octets) is not int or not _LEAST_OCTETS <= octets <= _MOST_OCTETS:
